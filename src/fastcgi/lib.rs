@@ -1,1 +1,18 @@
-//! .
+//! The FastCGI wire (specification 1.0 of 1996), without I/O: bytes in, events out; answers in, bytes out.
+//!
+//! # Layout
+//! * [`record`]: the 8-byte header, record types, roles, the end of a request
+//! * [`pairs`]: name-value pairs
+//! * [`receiver`]: the server side of a connection: assembles requests from any split of their bytes
+//! * [`response`]: frames an answer into records
+//!
+//! # Rules that hold everywhere
+//! PARAMS and STDIN are byte streams: records may have any size and any padding, a pair may be split anywhere. After an
+//! error of framing a connection is closed and never resynchronised: what follows could be smuggled.
+
+#![forbid(unsafe_code)]
+
+pub mod pairs;
+pub mod receiver;
+pub mod record;
+pub mod response;

@@ -1,1 +1,25 @@
-//! .
+//! The system calls that preforkd needs and that no library gives in a safe form.
+//!
+//! This crate is the fence round `unsafe`: what it exports is safe to call, or says under `# Safety` what the caller
+//! owes. Everything else of the project forbids unsafe code (but for what PyO3 asks of the extension module).
+//!
+//! # Layout
+//! * [`clock`]: the monotonic clock
+//! * [`fork`]: children that never return into their parent's code
+//! * [`signals`]: dispositions and masks of a new child
+//! * [`fds`]: which descriptors a child keeps
+//! * [`channel`]: messages with descriptors and credentials between master, mold and workers
+//! * [`scoreboard`]: what the workers are doing, in shared memory
+//! * [`queue`]: how many connections wait on a listening socket
+//! * [`privileges`]: becoming a pool's user for good
+//! * [`title`]: the name in `ps`
+
+pub mod channel;
+pub mod clock;
+pub mod fds;
+pub mod fork;
+pub mod privileges;
+pub mod queue;
+pub mod scoreboard;
+pub mod signals;
+pub mod title;

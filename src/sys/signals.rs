@@ -1,0 +1,51 @@
+//! Signal dispositions and masks of a child.
+//!
+//! A child inherits its parent's handlers, ignored signals and mask. A handler of the master's must never run in a
+//! worker (it would write into the master's self-pipe), so all signals are blocked around a fork, and the child puts
+//! every disposition back to its default before it unblocks them.
+
+use nix::libc;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
+};
+use std::io;
+
+/// All signals blocked until this is dropped, then the mask is as it was before.
+pub(crate) struct Blocked(SigSet);
+
+impl Blocked {
+    pub(crate) fn all() -> io::Result<Self> {
+        let mut old = SigSet::empty();
+        sigprocmask(
+            SigmaskHow::SIG_SETMASK,
+            Some(&SigSet::all()),
+            Some(&mut old),
+        )?;
+        Ok(Self(old))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // Fails only for an invalid `how`.
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.0), None);
+    }
+}
+
+/// Puts every signal back to its default disposition, then unblocks all of them.
+pub fn reset() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: `signal` with SIG_DFL installs no code; for numbers that cannot be changed (KILL, STOP, the two that
+        // the C library keeps for itself) it fails and changes nothing.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    // Fails only for an invalid `how`.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
+
+/// Ignores SIGPIPE, so that a write to a peer that has gone is an error and not the end of the process.
+pub fn ignore_sigpipe() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_IGN installs no code.
+    let _ = unsafe { sigaction(Signal::SIGPIPE, &ignore) };
+}
