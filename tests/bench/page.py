@@ -1,0 +1,99 @@
+"""The page of results: tables, and whether each target is met."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from statistics import median
+
+FLOOR, OURS, PHP_FPM, UWSGI = "floor", "preforkd", "php-fpm", "uWSGI"
+
+
+def ratio(reports: dict[str, list[dict]], name: str, base: str) -> float | None:
+    """Return the median of the ratios of processor time within the rounds."""
+    pairs = list(zip(reports.get(name, []), reports.get(base, [])))
+    return median(own["cpu"] / other["cpu"] for own, other in pairs) if pairs else None
+
+
+class Page:
+    """Collects the parts in the order they are measured."""
+
+    def __init__(self):
+        self.parts: list[str] = []
+        self.targets: list[tuple[str, float, float, str]] = []
+
+    def target(self, what: str, limit: float, value: float | None, form: str) -> None:
+        """Add a target if its value was measured: `value` may be at most `limit`."""
+        if value is not None:
+            self.targets.append((what, limit, value, form))
+
+    def table(self, title: str, note: str, head: list[str], rows: list[list[str]]) -> None:
+        """Add a table whose first column is text and whose others are numbers."""
+        lines = [f"## {title}", "", note, ""] if note else [f"## {title}", ""]
+        lines += [f"| {' | '.join(row)} |" for row in ([head] + [["---"] + ["--:"] * (len(head) - 1)] + rows)]
+        self.parts.append("\n".join(lines))
+
+    def hello(self, mode: str, reports: dict[str, list[dict]], names: list[str], note: str) -> None:
+        """Add the table of one mode, and its targets."""
+        rows = []
+        for name in names:
+            rounds = reports.get(name)
+            if rounds is None:
+                rows.append([name, "not supported"] + ["–"] * 5)
+                continue
+            rate, p50, p99, cpu = (median(report[key] for report in rounds) for key in ("rate", "p50", "p99", "cpu"))
+            ratios = [ratio(reports, name, base) for base in (FLOOR, PHP_FPM)]
+            row = [name, f"{rate:,.0f}", f"{p50:,.0f}", f"{p99:,.0f}", f"{cpu:.1f}"]
+            rows.append(row + ["–" if value is None else f"{value:.2f}" for value in ratios])
+        head = ["server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "CPU ÷ floor", "CPU ÷ php-fpm"]
+        self.table(f"Hello, {mode} connections", note, head, rows)
+        limits = {"new": [(FLOOR, 1.3), (UWSGI, 0.7)], "kept": [(FLOOR, 1.8), (PHP_FPM, 0.5)]}
+        for base, limit in limits[mode]:
+            what = f"hello, {mode} connections: CPU per request ÷ {base}'s"
+            self.target(what, limit, ratio(reports, OURS, base), ".2f")
+
+    def burst(self, pm: str, results: dict[str, dict], note: str) -> None:
+        """Add the table of bursts of one kind of pool, and its target."""
+        rows = [
+            [name, *(f"{result[key]:,.0f}" for key in ("p50", "p99", "max")), f"{result['workers']}"]
+            for name, result in results.items()
+        ]
+        head = ["server", "p50 ms", "p99 ms", "max ms", "workers after it"]
+        self.table(f"Burst, {pm}", note, head, rows)
+        if OURS in results:
+            limit = {"dynamic": 300, "ondemand": 400}[pm]
+            self.target(f"burst, {pm}: p99 in ms", limit, results[OURS]["p99"], ".0f")
+
+    def memory(self, results: dict[str, float], ours: str, note: str) -> None:
+        """Add the table of private memory, and its target; `ours` is the name that the target is about."""
+        rows = [[name, f"{megabytes:.1f}"] for name, megabytes in results.items()]
+        self.table("Private memory of a Django worker", note, ["server", "MB"], rows)
+        self.target("private memory of a Django worker in MB", 5, results.get(ours), ".1f")
+
+    def idle(self, results: dict[str, int], note: str) -> None:
+        """Add the table of wake-ups, and its target."""
+        rows = [[name, str(count)] for name, count in results.items()]
+        self.table("Wake-ups of the idle master", note, ["server", "wake-ups"], rows)
+        self.target("wake-ups of the idle master", 0, results.get(OURS), "d")
+
+    def text(self) -> str:
+        """Return the whole page."""
+        targets = ["| target | limit | measured | |", "|---|--:|--:|---|"] + [
+            f"| {what} | ≤ {limit:g} | {value:{form}} | {'met' if value <= limit else '**missed**'} |"
+            for what, limit, value, form in self.targets
+        ]
+        head = f"# preforkd beside its peers\n\nMeasured by `tests/bench/run.sh` on {machine()}."
+        return "\n\n".join([head, "\n".join(targets), *self.parts]) + "\n"
+
+
+def machine() -> str:
+    """Say when and on what the page was measured."""
+    packages = ["php8.2-fpm", "uwsgi-core", "python3"]
+    versions = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *packages], capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    cores = len(os.sched_getaffinity(0))
+    return f"{today}, {cores} cores, Linux {platform.release()}, {', '.join(filter(None, versions))}"

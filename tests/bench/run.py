@@ -1,0 +1,222 @@
+"""preforkd beside its peers: measure, compare, print one page of Markdown and write it to a file.
+
+Servers drift together on a shared machine, so contestants take turns in short rounds and every ratio is the median
+of the ratios within a round. What is compared is the processor time of the server for each request: it is steadier
+than a rate, and it is what a larger machine would multiply.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import processes
+import servers
+from page import Page
+from servers import Bench, Pool, Server
+
+HERE = Path(__file__).resolve().parent
+SITE = HERE.parent.parent / "packaging/try/site"
+WORKERS = 4
+CLIENTS = {"new": 8, "kept": WORKERS}
+"""New connections: twice the workers, so that one always waits to be accepted. Kept ones: as many as can be held."""
+BURST_CLIENTS = 50
+BURST_CHILDREN = 64
+IDLE_WORKERS = 200
+IDLE_SECONDS = 10
+
+
+def hello(bench: Bench, kinds, rounds: int, seconds: float) -> dict[str, dict[str, list[dict]]]:
+    """Let the contestants take turns; return the report of each round by mode and name."""
+    reports: dict[str, dict[str, list[dict]]] = {mode: {} for mode in CLIENTS}
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(kind(bench, Pool("hello", max_children=WORKERS))) for kind in kinds]
+        for server in running:
+            server.wait_for(f"{WORKERS} workers", lambda server=server: len(server.workers()) >= WORKERS)
+        turns = [(server, mode) for mode in CLIENTS for server in running if mode == "new" or server.keeps_connections]
+        for server, mode in turns:
+            turn(server, mode, 0.3)
+        for number in range(rounds):
+            say(f"hello, round {number + 1} of {rounds}")
+            # There and back again, so that no contestant always follows the same one.
+            for server, mode in turns if number % 2 == 0 else reversed(turns):
+                reports[mode].setdefault(server.name, []).append(turn(server, mode, seconds))
+    return reports
+
+
+def turn(server: Server, mode: str, seconds: float) -> dict:
+    """Load one server; its report gets `cpu`, the server's µs for each request."""
+    options = ["--clients", str(CLIENTS[mode]), "--seconds", str(seconds)] + ["--keep"] * (mode == "kept")
+    pids = server.processes()
+    before = processes.processor_time(pids)
+    report = server.load(*options)
+    if server.processes() != pids:
+        raise RuntimeError(f"{server.name} replaced a process in mid-round: its processor time is not known")
+    report["cpu"] = (processes.processor_time(pids) - before) / 1000 / report["requests"]
+    return report
+
+
+def burst(bench: Bench, kind, pm: str, bursts: int) -> dict:
+    """Send bursts to a pool at rest; return the medians of p50, p99 and max, in ms, and the most workers seen."""
+    pool = Pool("slow", pm, max_children=BURST_CHILDREN)
+    reports = []
+    with kind(bench, pool) as server:
+        for number in range(bursts):
+            say(f"burst, {pm}, {server.name}, {number + 1} of {bursts}")
+            low, high = (0, 0) if pm == "ondemand" else (pool.min_spare, pool.max_spare)
+            server.wait_for("rest", lambda: low <= workers_now(server) <= high)
+            report = server.load("--burst", "--clients", str(BURST_CLIENTS))
+            report["workers"] = workers_now(server)
+            reports.append(report)
+    return {key: median(report[key] for report in reports) / 1000 for key in ("p50", "p99", "max")} | {
+        "workers": max(report["workers"] for report in reports)
+    }
+
+
+def workers_now(server: Server) -> int:
+    return len(server.workers())
+
+
+def memory(bench: Bench, kind) -> float:
+    """Return the mean private MB of a worker of the Django site after it answered 100 requests."""
+    say(f"memory of a Django worker, {kind.name}")
+    with kind(bench, Pool("tour_site", max_children=WORKERS)) as server:
+        server.wait_for(f"{WORKERS} workers", lambda: workers_now(server) >= WORKERS)
+        for _ in range(100):
+            server.ask_each_worker(WORKERS, "Made by worker")
+        # The page tells how many its worker has made: a hundred and a few each, or one worker did another's share.
+        server.ask_each_worker(WORKERS, "its page number 10")
+        private = [processes.private_bytes(pid) for pid in server.workers()]
+    return sum(private) / len(private) / 1e6
+
+
+def idle_wake_ups(bench: Bench, kind) -> int:
+    """Return how often the first process of an idle pool wakes."""
+    say(f"wake-ups of the idle master, {kind.name}")
+    with kind(bench, Pool("hello", max_children=IDLE_WORKERS)) as server:
+        server.wait_for(f"{IDLE_WORKERS} workers", lambda: workers_now(server) >= IDLE_WORKERS)
+        # At rest when a second passes with no more than the one wake-up that some masters always make.
+        server.wait_for("rest", lambda: wake_ups_in(server, 1) <= 2)
+        return wake_ups_in(server, IDLE_SECONDS)
+
+
+def wake_ups_in(server: Server, seconds: float) -> int:
+    before = processes.wake_ups(server.process.pid)
+    time.sleep(seconds)
+    return processes.wake_ups(server.process.pid) - before
+
+
+def say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def prepare(bench: Bench, programs: Path) -> None:
+    """Fill the benchmark's folder."""
+    say("making the folder, the virtual environment and the Django site")
+    bench.folder.chmod(0o755)
+    shutil.copytree(HERE / "apps", bench.apps, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SITE, bench.folder / "site", ignore=shutil.ignore_patterns("__pycache__"))
+    (bench.folder / "bin").mkdir()
+    for program in ("load", "floor", "preforkd", "libpreforkd_python.so"):
+        if (programs / program).exists():
+            shutil.copy(programs / program, bench.folder / "bin")
+    subprocess.run([servers.PYTHON, "-m", "venv", bench.venv.parent], check=True)
+    pip = [bench.venv / "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    pip += ["flup6>=1.1,<1.2", "gunicorn>=25.1", "-r", SITE / "requirements.txt"]
+    subprocess.run(pip, check=True)
+    subprocess.run([servers.PYTHON, "-m", "compileall", "-q", bench.apps, bench.folder / "site"], check=True)
+    # The folders that servers write to belong to them, and the rest they can read but not change.
+    state = bench.own_folder("state").rename(bench.folder / "state")
+    subprocess.run(
+        [bench.venv / "python3", bench.folder / "site/manage.py", "prepare"],
+        env={**bench.environment(), "TOUR_PASSWORD": "bench"},
+        cwd=state,
+        check=True,
+        **servers.run_as(),
+    )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=Path, required=True, help="folder of the release build")
+    parser.add_argument("--output", type=Path, help="file to write the page to, besides printing it")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of hello (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.2, help="length of a turn in a round (%(default)s)")
+    parser.add_argument("--bursts", type=int, default=5, help="bursts on each server (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of half a second, 2 bursts: a try, not a result")
+    parser.add_argument(
+        "--parts", default="hello,burst,memory,idle", help="what to measure, comma-separated (%(default)s)"
+    )
+    parser.add_argument("--without", default="", help="contestants to leave out, comma-separated")
+    args = parser.parse_args()
+    if args.quick:
+        args.output = None
+        args.rounds, args.seconds, args.bursts = 3, 0.5, 2
+    args.parts = args.parts.split(",")
+    args.without = args.without.split(",")
+    return args
+
+
+def measure(bench: Bench, args: argparse.Namespace) -> Page:
+    """Measure all that is asked for, and make the page."""
+
+    def wanted(*kinds):
+        return [kind for kind in kinds if kind.name.split(",")[0] not in args.without]
+
+    page = Page()
+    if "hello" in args.parts:
+        kinds = wanted(servers.Floor, servers.Preforkd, servers.PhpFpm, servers.Uwsgi, servers.Flup)
+        reports = hello(bench, kinds, args.rounds, args.seconds)
+        for mode, clients in CLIENTS.items():
+            note = f"{WORKERS} workers, {clients} clients at a time; medians of {args.rounds} rounds of {args.seconds} s."
+            page.hello(mode, reports[mode], [kind.name for kind in kinds], note)
+    if "burst" in args.parts:
+        pools = {
+            "dynamic": wanted(servers.Preforkd, servers.PhpFpm, servers.Uwsgi),
+            "ondemand": wanted(servers.Preforkd, servers.PhpFpm),
+        }
+        for pm, kinds in pools.items():
+            note = (
+                f"{BURST_CLIENTS} clients at once ask for a page of 200 ms; min_spare 2, max_spare 5, at most "
+                f"{BURST_CHILDREN} workers; medians of {args.bursts} bursts, each on a pool at rest."
+            )
+            page.burst(pm, {kind.name: burst(bench, kind, pm, args.bursts) for kind in kinds}, note)
+    if "memory" in args.parts:
+        kinds = wanted(
+            servers.PreforkdWarm, servers.PreforkdLazy, servers.GunicornPreload, servers.Gunicorn, servers.Uwsgi
+        )
+        note = f"The site of `packaging/try`, {WORKERS} workers, 100 requests each; Private_Clean + Private_Dirty."
+        page.memory({kind.name: memory(bench, kind) for kind in kinds}, servers.PreforkdWarm.name, note)
+    if "idle" in args.parts:
+        kinds = wanted(servers.Preforkd, servers.PhpFpm)
+        note = f"{IDLE_WORKERS} workers, no request for {IDLE_SECONDS} s."
+        page.idle({kind.name: idle_wake_ups(bench, kind) for kind in kinds}, note)
+    return page
+
+
+def main() -> None:
+    args = arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit("bench: stopped"))
+    with tempfile.TemporaryDirectory(prefix="preforkd-bench.") as folder:
+        bench = Bench(Path(folder))
+        prepare(bench, args.programs)
+        text = measure(bench, args).text()
+    print(text)
+    if args.output:
+        args.output.write_text(text)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("bench: stopped")
