@@ -24,7 +24,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn dynamic() -> Vec<Box<dyn Rule>> {
     vec![
         Box::new(Preforkd::dynamic()),
-        Box::new(FpmDynamic { rate: 1 }),
+        Box::new(FpmDynamic::default()),
         Box::new(UwsgiSpare::default()),
     ]
 }
@@ -137,6 +137,12 @@ impl Rule for Preforkd {
 /// php-fpm's `pm = dynamic`: one look a second.
 pub struct FpmDynamic {
     rate: u32,
+}
+
+impl Default for FpmDynamic {
+    fn default() -> Self {
+        Self { rate: 1 }
+    }
 }
 
 impl Rule for FpmDynamic {
