@@ -98,8 +98,8 @@ fn doubling(limits: &Limits, census: &Census, least: u32) -> u32 {
 
 /// How many of the idle workers of a dynamic pool to retire at this step.
 ///
-/// Half of what is over the upper bound, at least one; nothing while workers are being started. The other modes do
-/// not shrink by number: a static pool never, an ondemand pool by each worker's idle time.
+/// Half of what is over the upper bound, at least one. The other modes do not shrink by number: a static pool never,
+/// an ondemand pool by each worker's idle time.
 ///
 /// `rested` is the census with only those workers in `idle` that have been idle for a whole [`SHRINK_INTERVAL`].
 /// Workers accept in a fixed order, so these are the ones that the busiest moment of the interval left over. To count
@@ -110,9 +110,6 @@ pub fn shrink(limits: &Limits, rested: &Census) -> u32 {
     let Mode::Dynamic { max_spare, .. } = limits.mode else {
         return 0;
     };
-    if rested.starting > 0 {
-        return 0;
-    }
     rested.idle.saturating_sub(max_spare).div_ceil(2)
 }
 
@@ -211,7 +208,7 @@ mod tests {
             (DYNAMIC, (0, 8, 0, 0), 2, "half, rounded up"),
             (DYNAMIC, (0, 55, 9, 0), 25, "half of many"),
             (DYNAMIC, (0, 6, 0, 20), 1, "leavers are not counted again"),
-            (DYNAMIC, (1, 55, 0, 0), 0, "not while growing"),
+            (DYNAMIC, (1, 6, 0, 0), 1, "a start that takes long or hangs is no reason to keep them"),
             (Mode::Static, (0, 64, 0, 0), 0, "a static pool stays"),
             (ONDEMAND, (0, 64, 0, 0), 0, "an ondemand pool goes by idle time"),
         ];
