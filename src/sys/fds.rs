@@ -4,6 +4,7 @@
 //! does gets what it needs at fixed numbers.
 
 use nix::libc;
+use nix::sys::socket::{SockFlag, accept4};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -70,6 +71,19 @@ pub unsafe fn place(first: RawFd, sources: &[BorrowedFd<'_>]) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Accepts a connection that does not block and is close-on-exec.
+///
+/// # Errors
+/// The error of `accept4(2)`: EAGAIN when none waits.
+pub fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let fd = accept4(
+        listener.as_raw_fd(),
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+    )?;
+    // SAFETY: the kernel has just made it; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Takes ownership of a descriptor that this process was started with, and makes it close-on-exec.

@@ -49,3 +49,26 @@ pub fn ignore_sigpipe() {
     // SAFETY: SIG_IGN installs no code.
     let _ = unsafe { sigaction(Signal::SIGPIPE, &ignore) };
 }
+
+/// Blocks all signals in the calling thread: for helper threads, so that the main thread gets them.
+pub fn block_in_this_thread() {
+    // Fails only for an invalid `how`.
+    let _ = SigSet::all().thread_block();
+}
+
+/// Ends this process by `signal`, whatever handlers it has.
+pub fn die_of(signal: Signal) -> ! {
+    // SAFETY: SIG_DFL installs no code.
+    let _ = unsafe {
+        sigaction(
+            signal,
+            &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()),
+        )
+    };
+    let mut mask = SigSet::empty();
+    mask.add(signal);
+    let _ = mask.thread_unblock();
+    let _ = nix::sys::signal::raise(signal);
+    // A signal whose default is not to end the process.
+    crate::fork::exit_now(128 + signal as i32)
+}

@@ -1,1 +1,37 @@
-//! .
+//! What runs in a worker: it accepts from the pool's socket, answers one request at a time, and says what it does.
+//!
+//! A worker is told to leave over its control channel, which it reads before it accepts, so that nothing ever ends it
+//! while it holds a request. If the master is gone the channel says so, and the worker leaves too.
+//!
+//! # Layout
+//! * [`run`]: the loop
+//! * [`exchange`]: one request and its answer, with deadlines on each wait
+//! * [`spool`]: what is kept of a body that cannot be handed on yet
+//! * [`watchdog`]: ends a request that takes too long
+//! * [`hello`]: the built-in application
+//! * [`message`]: what goes over the channels between master, mold and workers
+
+#![forbid(unsafe_code)]
+
+pub mod exchange;
+pub mod hello;
+pub mod message;
+pub mod run;
+pub mod spool;
+pub mod watchdog;
+
+pub use exchange::Exchange;
+
+/// Runs a wait, with whatever lock of the application's that others may want meanwhile let go.
+pub type Blocking = fn(&mut dyn FnMut());
+
+/// What answers requests.
+pub trait Application {
+    /// Answers one request. The exchange comes back with its answer ended, or given up.
+    fn serve(&mut self, exchange: Box<Exchange>) -> Box<Exchange>;
+
+    /// How to wait during [`Self::serve`].
+    fn blocking(&self) -> Blocking {
+        |wait| wait()
+    }
+}

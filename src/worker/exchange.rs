@@ -1,0 +1,536 @@
+//! One request and its answer, over a connection that never blocks: each wait has a deadline.
+//!
+//! While the answer cannot be written, the body goes on being read into a spool: a web server that sends the whole body
+//! before it reads (Caddy does) would otherwise wait for us as we wait for it.
+
+use crate::Blocking;
+use crate::spool::Spool;
+use crate::watchdog::Watch;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use preforkd_fastcgi::pairs::Params;
+use preforkd_fastcgi::receiver::{Error as WireError, Event, Head, Limits, Receiver};
+use preforkd_fastcgi::record::ProtocolStatus;
+use preforkd_fastcgi::response::Response;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// How long an accepted connection may stay silent, as in php-fpm.
+pub const FIRST_BYTE: Duration = Duration::from_secs(5);
+
+/// How long the parameters of a request may take from their first byte.
+pub const HEADER: Duration = Duration::from_secs(10);
+
+/// How long the peer may let a read of the body, or a write of the answer, wait: what nginx allows by default.
+pub const TRANSFER: Duration = Duration::from_secs(60);
+
+/// How long the rest of a body that the application did not read is awaited before the connection is closed.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes of an answer that gather before they are sent without being asked to.
+const ROOM: usize = 64 * 1024;
+
+/// Why an exchange could not go on.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The web server closed the connection, or gave the request up.
+    #[error("the web server has closed the connection")]
+    Gone,
+    /// A deadline passed.
+    #[error("timed out waiting for {0}")]
+    Timeout(&'static str),
+    /// The web server broke the protocol.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Self::Gone,
+            other => Self::Io(other.into()),
+        }
+    }
+}
+
+/// The result of a step of an exchange.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What the exchange is doing, so that misuse is an error and not a broken stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No request.
+    Waiting,
+    /// A request is being answered.
+    Open,
+    /// The answer is complete.
+    Ended,
+    /// The connection is of no more use.
+    Broken,
+}
+
+/// A worker's connection: requests in, answers out, one at a time.
+#[derive(Debug)]
+pub struct Exchange {
+    connection: Option<OwnedFd>,
+    receiver: Receiver,
+    response: Response,
+    stage: Stage,
+    /// The piece of the body that lies in the receiver's buffer.
+    piece: Range<usize>,
+    spool: Spool,
+    blocking: Blocking,
+    watch: Option<Arc<Watch>>,
+}
+
+/// A direct wait: nothing to let go.
+pub const DIRECT: Blocking = |wait| wait();
+
+impl Exchange {
+    /// For connections of a pool of at most `capacity` workers.
+    #[must_use]
+    pub fn new(limits: Limits, capacity: u32, watch: Option<Arc<Watch>>) -> Self {
+        Self {
+            connection: None,
+            receiver: Receiver::new(limits, capacity),
+            response: Response::default(),
+            stage: Stage::Waiting,
+            piece: 0..0,
+            spool: Spool::default(),
+            blocking: DIRECT,
+            watch,
+        }
+    }
+
+    /// Takes a new connection, which must not block; the one before is closed.
+    pub fn open(&mut self, connection: OwnedFd) {
+        self.connection = Some(connection);
+        self.receiver.reset();
+        self.stage = Stage::Waiting;
+        self.forget_body();
+    }
+
+    /// Closes the connection.
+    pub fn close(&mut self) {
+        self.connection = None;
+        self.stage = Stage::Broken;
+        self.forget_body();
+    }
+
+    /// The connection, if there is one.
+    #[must_use]
+    pub fn connection(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.as_ref().map(AsFd::as_fd)
+    }
+
+    /// How to wait from now on.
+    pub fn set_blocking(&mut self, blocking: Blocking) {
+        self.blocking = blocking;
+    }
+
+    /// Waits for the next request on the connection. None when the peer closed it between two requests.
+    ///
+    /// # Errors
+    /// See [`Error`]; the connection must be closed.
+    pub fn next_request(&mut self) -> Result<Option<Head>> {
+        let mut deadline = Deadline::new(FIRST_BYTE, "the first byte of a request");
+        let mut begun = !self.receiver.is_idle();
+        loop {
+            match self.receiver.next()? {
+                Some(Event::Request) => {
+                    let head = self.receiver.head();
+                    self.response.begin(head.id);
+                    self.stage = Stage::Open;
+                    return Ok(Some(head));
+                }
+                Some(Event::Reply { records, close }) => {
+                    self.reply(&records)?;
+                    if close {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                Some(Event::Abort | Event::Body(_) | Event::BodyEnd) => continue,
+                None => {}
+            }
+            if begun {
+                deadline.narrow(HEADER, "the end of the parameters");
+            }
+            if self.receive(&mut deadline)? == 0 {
+                return if self.receiver.is_idle() {
+                    Ok(None)
+                } else {
+                    Err(Error::Gone)
+                };
+            }
+            begun = true;
+        }
+    }
+
+    /// What the web server said of the request besides its parameters.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.receiver.head()
+    }
+
+    /// The parameters of the request.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        self.receiver.params()
+    }
+
+    /// Reads from the body, waiting for at least one byte. 0 at its end.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the peer leaves before the end of the body.
+    pub fn read_body(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if !self.spool.is_empty() {
+            return Ok(self.spool.read(buffer)?);
+        }
+        let mut deadline = Deadline::new(TRANSFER, "the request's body");
+        while self.piece.is_empty() {
+            if self.receiver.body_complete() || buffer.is_empty() {
+                return Ok(0);
+            }
+            if self.stage == Stage::Broken {
+                return Err(Error::Gone);
+            }
+            if !self.next_piece()? && self.receive(&mut deadline)? == 0 {
+                self.stage = Stage::Broken;
+                return Err(Error::Gone);
+            }
+        }
+        let count = self.piece.len().min(buffer.len());
+        let range = self.piece.start..self.piece.start + count;
+        buffer[..count].copy_from_slice(self.receiver.bytes(range));
+        self.piece.start += count;
+        Ok(count)
+    }
+
+    /// Adds to the answer; sends when much has gathered.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the peer has left.
+    pub fn write(&mut self, mut data: &[u8]) -> Result<()> {
+        self.check_open()?;
+        loop {
+            let taken = self.response.stdout(data, ROOM);
+            data = &data[taken..];
+            if data.is_empty() && self.response.pending() < ROOM {
+                return Ok(());
+            }
+            self.flush()?;
+        }
+    }
+
+    /// Sends all of the answer that there is so far.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn flush(&mut self) -> Result<()> {
+        if self.response.pending() == 0 {
+            return Ok(());
+        }
+        if let Some(watch) = &self.watch {
+            watch.claim();
+        }
+        let sent = self.send_pending();
+        if sent.is_err() {
+            self.stage = Stage::Broken;
+        }
+        sent
+    }
+
+    /// Adds a line to what the web server writes to its error log.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn error_output(&mut self, data: &[u8]) -> Result<()> {
+        self.check_open()?;
+        self.response.stderr(data);
+        Ok(())
+    }
+
+    /// Completes the answer and sends the rest of it. `status` is 0 for success (`appStatus`).
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn end(&mut self, status: u32) -> Result<()> {
+        self.check_open()?;
+        self.response.end(status, ProtocolStatus::Complete);
+        self.flush()?;
+        self.stage = Stage::Ended;
+        Ok(())
+    }
+
+    /// Gives the request up: the connection is closed without a clean end, so that no web server takes what was sent
+    /// for a whole answer.
+    pub fn abort(&mut self) {
+        self.close();
+    }
+
+    /// Whether the answer is complete.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    /// Whether the web server has left or the connection failed. Looks at the connection, without waiting.
+    #[must_use]
+    pub fn is_peer_gone(&mut self) -> bool {
+        if self.stage == Stage::Broken {
+            return true;
+        }
+        if self.spool.is_full() || self.receiver.body_complete() {
+            return self.peer_has_closed();
+        }
+        match self.spool_input() {
+            Ok(()) => false,
+            Err(_) => {
+                self.stage = Stage::Broken;
+                true
+            }
+        }
+    }
+
+    /// After the application: makes the connection ready for the next request, if it is to be kept.
+    /// Returns whether it is.
+    pub fn finish(&mut self) -> bool {
+        if self.stage != Stage::Ended {
+            self.close();
+            return false;
+        }
+        let keep = self.receiver.head().keep;
+        if self.discard_body(keep).is_err() || !keep {
+            self.close();
+            return false;
+        }
+        self.receiver.finish();
+        self.forget_body();
+        self.stage = Stage::Waiting;
+        true
+    }
+
+    /// Whether bytes of a further request are already here.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        !self.receiver.is_idle()
+    }
+
+    fn forget_body(&mut self) {
+        self.piece = 0..0;
+        if !self.spool.is_empty() {
+            self.spool.clear();
+        }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.stage {
+            Stage::Open => Ok(()),
+            Stage::Waiting | Stage::Ended | Stage::Broken => Err(Error::Gone),
+        }
+    }
+
+    /// Reads what is left of the body: needed before the next request, and before a close, since closing with unread
+    /// bytes resets a TCP connection and may cost the peer the end of the answer.
+    fn discard_body(&mut self, keep: bool) -> Result<()> {
+        let mut deadline = Deadline::new(LINGER, "the rest of the request's body");
+        let mut told = keep;
+        while !self.receiver.body_complete() {
+            self.piece = 0..0;
+            if self.next_piece()? {
+                continue;
+            }
+            if !told {
+                told = true;
+                if let Some(connection) = &self.connection {
+                    // The peer may have left; the read tells.
+                    let _ = shutdown(connection.as_raw_fd(), Shutdown::Write);
+                }
+            }
+            if self.receive(&mut deadline)? == 0 {
+                return Err(Error::Gone);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next piece of the body out of what has been received; false when more must be received first.
+    fn next_piece(&mut self) -> Result<bool> {
+        match self.receiver.next()? {
+            Some(Event::Body(range)) => self.piece = range,
+            Some(Event::BodyEnd) => {}
+            Some(Event::Abort) => {
+                self.stage = Stage::Broken;
+                return Err(Error::Gone);
+            }
+            Some(Event::Reply { records, .. }) => self.response.records(&records),
+            Some(Event::Request) => unreachable!("the receiver serves one request at a time"),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn reply(&mut self, records: &[u8]) -> Result<()> {
+        self.response.begin(0);
+        self.response.records(records);
+        self.send_pending()
+    }
+
+    fn send_pending(&mut self) -> Result<()> {
+        while self.response.pending() > 0 {
+            let connection = self.connection.as_ref().ok_or(Error::Gone)?;
+            match send(
+                connection.as_raw_fd(),
+                self.response.take(),
+                MsgFlags::MSG_NOSIGNAL,
+            ) {
+                Ok(count) => self.response.sent(count),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => self.wait_to_send()?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something can be sent, reading what comes meanwhile.
+    fn wait_to_send(&mut self) -> Result<()> {
+        let mut deadline = Deadline::new(TRANSFER, "the web server to take the answer");
+        loop {
+            let mut wanted = PollFlags::POLLOUT;
+            if self.stage == Stage::Open && !self.receiver.body_complete() && !self.spool.is_full()
+            {
+                wanted |= PollFlags::POLLIN;
+            }
+            let ready = self.wait(wanted, &mut deadline)?;
+            if ready.contains(PollFlags::POLLIN) && wanted.contains(PollFlags::POLLIN) {
+                self.spool_input()?;
+            }
+            if ready.intersects(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLHUP) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves the body that has arrived into the spool; never waits.
+    fn spool_input(&mut self) -> Result<()> {
+        loop {
+            if !self.piece.is_empty() {
+                let range = std::mem::take(&mut self.piece);
+                self.spool.write(self.receiver.bytes(range))?;
+            }
+            if self.next_piece()? {
+                continue;
+            }
+            if self.spool.is_full() {
+                return Ok(());
+            }
+            match self.try_receive() {
+                Ok(0) => return Err(Error::Gone),
+                Ok(_) => {}
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn peer_has_closed(&self) -> bool {
+        let Some(connection) = &self.connection else {
+            return true;
+        };
+        let peeked = recv(
+            connection.as_raw_fd(),
+            &mut [0],
+            MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT,
+        );
+        !matches!(peeked, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
+    }
+
+    /// Receives at least one byte; 0 when the peer has closed.
+    fn receive(&mut self, deadline: &mut Deadline) -> Result<usize> {
+        loop {
+            match self.try_receive() {
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLIN, deadline)?,
+                other => return Ok(other?),
+            };
+        }
+    }
+
+    fn try_receive(&mut self) -> nix::Result<usize> {
+        let Some(connection) = &self.connection else {
+            return Ok(0);
+        };
+        loop {
+            match recv(
+                connection.as_raw_fd(),
+                self.receiver.space(),
+                MsgFlags::empty(),
+            ) {
+                Err(Errno::EINTR) => {}
+                Ok(count) => {
+                    self.receiver.filled(count);
+                    return Ok(count);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn wait(&self, wanted: PollFlags, deadline: &mut Deadline) -> Result<PollFlags> {
+        let connection = self.connection.as_ref().ok_or(Error::Gone)?;
+        let mut polled = [PollFd::new(connection.as_fd(), wanted)];
+        loop {
+            let left = deadline.left()?;
+            let mut result = Ok(0);
+            (self.blocking)(&mut || result = poll(&mut polled, left));
+            match result {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(polled[0].revents().unwrap_or(PollFlags::POLLERR)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// An instant by which something must have happened. Reads the clock only when there is a wait.
+struct Deadline {
+    span: Duration,
+    from: Option<Instant>,
+    what: &'static str,
+}
+
+impl Deadline {
+    fn new(span: Duration, what: &'static str) -> Self {
+        Self {
+            span,
+            from: None,
+            what,
+        }
+    }
+
+    /// Another span for what comes next; a span that runs already under this name goes on.
+    fn narrow(&mut self, span: Duration, what: &'static str) {
+        if self.what != what {
+            *self = Self::new(span, what);
+        }
+    }
+
+    fn left(&mut self) -> Result<PollTimeout> {
+        let from = *self.from.get_or_insert_with(Instant::now);
+        let left = self.span.saturating_sub(from.elapsed());
+        if left.is_zero() {
+            return Err(Error::Timeout(self.what));
+        }
+        // Rounded up: a poll that returns too early would find no time left and spin.
+        Ok(PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX))
+    }
+}

@@ -1,0 +1,434 @@
+//! What goes over the channels between the master, molds and workers.
+//!
+//! A message is a tag byte, then fields in a fixed order: integers little-endian, strings with a length before them.
+//! The extension module and the master are of one version, which the first message of a mold proves.
+
+use std::time::Duration;
+use thiserror::Error;
+
+/// Version of everything in this file, and of the scoreboard's layout.
+pub const PROTOCOL: u32 = 1;
+
+/// Bytes of text that a message to the master may carry; more is cut.
+pub const MAX_TEXT: usize = 4096;
+
+/// What the master tells a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToWorker {
+    /// Leave, after the request that you hold.
+    Retire = 1,
+    /// Look at the listening socket: the worker that was woken for what waits there has died.
+    Nudge = 2,
+}
+
+/// What a worker tells the master. The kernel says from which process it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromWorker {
+    /// I exist; the pid is mine.
+    Hello,
+    /// I accept connections from now on.
+    Ready,
+    /// I have served what I was to serve; replace me.
+    WornOut,
+    /// My request ran over its time; I am ending.
+    TimedOut,
+    /// The application could not be loaded; why is in my standard error.
+    CannotStart,
+    /// A line for the log at level debug.
+    Note {
+        /// The line.
+        text: String,
+    },
+}
+
+/// A message that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a message on a channel that makes no sense")]
+pub struct Malformed;
+
+impl TryFrom<&[u8]> for ToWorker {
+    type Error = Malformed;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes {
+            [1] => Ok(Self::Retire),
+            [2] => Ok(Self::Nudge),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl FromWorker {
+    /// The message as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        match self {
+            Self::Hello => to.byte(1),
+            Self::Ready => to.byte(2),
+            Self::WornOut => to.byte(3),
+            Self::TimedOut => to.byte(4),
+            Self::CannotStart => to.byte(5),
+            Self::Note { text } => {
+                to.byte(6);
+                to.cut_text(text);
+            }
+        }
+        to.0
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader(bytes);
+        let message = match from.byte()? {
+            1 => Self::Hello,
+            2 => Self::Ready,
+            3 => Self::WornOut,
+            4 => Self::TimedOut,
+            5 => Self::CannotStart,
+            6 => Self::Note { text: from.text()? },
+            _ => return Err(Malformed),
+        };
+        from.end(message)
+    }
+}
+
+/// What a worker has to know, whatever its application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// The pool's name.
+    pub pool: String,
+    /// Workers that the pool has at most.
+    pub capacity: u32,
+    /// Requests after which a worker asks to be replaced; 0 is never (`pm.max_requests`).
+    pub max_requests: u64,
+    /// How long a request may take; zero is for ever (`request_terminate_timeout`).
+    pub terminate_timeout: Duration,
+    /// Whether the master wants notes, which it logs at level debug.
+    pub notes: bool,
+}
+
+/// What a mold has to know. With it come the listening socket and the scoreboard's two descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoldSettings {
+    /// What each of its workers has to know.
+    pub worker: WorkerSettings,
+    /// The generation of the pool that the mold belongs to.
+    pub generation: u32,
+    /// The module that holds the application.
+    pub module: String,
+    /// The application's name in it.
+    pub callable: String,
+    /// Put before the interpreter's own search path.
+    pub pythonpath: Vec<String>,
+    /// Whether to import the application before forking.
+    pub preload: bool,
+    /// Paths requested once before forking.
+    pub warmup: Vec<String>,
+    /// URL prefix of the application; None is to find out.
+    pub mount: Option<String>,
+}
+
+/// What the master tells a mold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToMold {
+    /// Load the application.
+    Setup(MoldSettings),
+    /// Fork a worker. With it come its control channel, standard output and standard error.
+    Spawn {
+        /// The slot it is for.
+        slot: u32,
+    },
+}
+
+/// What a mold tells the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromMold {
+    /// I speak this version of the protocol.
+    Hello {
+        /// Its [`PROTOCOL`].
+        protocol: u32,
+    },
+    /// The application is loaded; I can fork workers.
+    Ready,
+    /// The application could not be loaded; why is in my standard error.
+    Failed,
+    /// Importing the application started threads, so that it cannot be forked; each worker will import it.
+    Threads {
+        /// Their names.
+        names: String,
+    },
+    /// A worker could not be forked.
+    SpawnFailed {
+        /// The slot it was for.
+        slot: u32,
+    },
+}
+
+impl ToMold {
+    /// The message as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        match self {
+            Self::Setup(mold) => {
+                to.byte(1);
+                to.text(&mold.worker.pool);
+                to.number(u64::from(mold.worker.capacity));
+                to.number(mold.worker.max_requests);
+                to.number(
+                    u64::try_from(mold.worker.terminate_timeout.as_nanos()).unwrap_or(u64::MAX),
+                );
+                to.byte(u8::from(mold.worker.notes));
+                to.number(u64::from(mold.generation));
+                to.text(&mold.module);
+                to.text(&mold.callable);
+                to.list(&mold.pythonpath);
+                to.byte(u8::from(mold.preload));
+                to.list(&mold.warmup);
+                to.byte(u8::from(mold.mount.is_some()));
+                to.text(mold.mount.as_deref().unwrap_or_default());
+            }
+            Self::Spawn { slot } => {
+                to.byte(2);
+                to.number(u64::from(*slot));
+            }
+        }
+        to.0
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader(bytes);
+        let message = match from.byte()? {
+            1 => Self::Setup(MoldSettings {
+                worker: WorkerSettings {
+                    pool: from.text()?,
+                    capacity: from.small()?,
+                    max_requests: from.number()?,
+                    terminate_timeout: Duration::from_nanos(from.number()?),
+                    notes: from.byte()? != 0,
+                },
+                generation: from.small()?,
+                module: from.text()?,
+                callable: from.text()?,
+                pythonpath: from.list()?,
+                preload: from.byte()? != 0,
+                warmup: from.list()?,
+                mount: {
+                    let some = from.byte()? != 0;
+                    let mount = from.text()?;
+                    some.then_some(mount)
+                },
+            }),
+            2 => Self::Spawn {
+                slot: from.small()?,
+            },
+            _ => return Err(Malformed),
+        };
+        from.end(message)
+    }
+}
+
+impl FromMold {
+    /// The message as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        match self {
+            Self::Hello { protocol } => {
+                to.byte(1);
+                to.number(u64::from(*protocol));
+            }
+            Self::Ready => to.byte(2),
+            Self::Failed => to.byte(3),
+            Self::Threads { names } => {
+                to.byte(4);
+                to.cut_text(names);
+            }
+            Self::SpawnFailed { slot } => {
+                to.byte(5);
+                to.number(u64::from(*slot));
+            }
+        }
+        to.0
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader(bytes);
+        let message = match from.byte()? {
+            1 => Self::Hello {
+                protocol: from.small()?,
+            },
+            2 => Self::Ready,
+            3 => Self::Failed,
+            4 => Self::Threads {
+                names: from.text()?,
+            },
+            5 => Self::SpawnFailed {
+                slot: from.small()?,
+            },
+            _ => return Err(Malformed),
+        };
+        from.end(message)
+    }
+}
+
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn cut_text(&mut self, text: &str) {
+        self.text(&text[..text.floor_char_boundary(MAX_TEXT)]);
+    }
+
+    fn list(&mut self, list: &[String]) {
+        self.number(list.len() as u64);
+        list.iter().for_each(|text| self.text(text));
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        let (&byte, rest) = self.0.split_first().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(byte)
+    }
+
+    fn number(&mut self) -> Result<u64, Malformed> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(u64::from_le_bytes(*bytes))
+    }
+
+    fn small(&mut self) -> Result<u32, Malformed> {
+        u32::try_from(self.number()?).map_err(|_| Malformed)
+    }
+
+    fn text(&mut self) -> Result<String, Malformed> {
+        let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
+        let (text, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).map_err(|_| Malformed)
+    }
+
+    fn list(&mut self) -> Result<Vec<String>, Malformed> {
+        let mut list = Vec::new();
+        for _ in 0..self.number()? {
+            list.push(self.text()?);
+        }
+        Ok(list)
+    }
+
+    fn end<T>(self, message: T) -> Result<T, Malformed> {
+        if self.0.is_empty() {
+            Ok(message)
+        } else {
+            Err(Malformed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_channel() {
+        let setup = ToMold::Setup(MoldSettings {
+            worker: WorkerSettings {
+                pool: "site".into(),
+                capacity: 5,
+                max_requests: 100,
+                terminate_timeout: Duration::from_millis(1500),
+                notes: true,
+            },
+            generation: 3,
+            module: "a.b".into(),
+            callable: "application".into(),
+            pythonpath: vec!["/srv/é".into(), String::new()],
+            preload: true,
+            warmup: vec!["/".into()],
+            mount: Some("/app".into()),
+        });
+        for message in [setup, ToMold::Spawn { slot: 9 }] {
+            let bytes = message.encode();
+            assert_eq!(ToMold::decode(&bytes), Ok(message));
+            for cut in 0..bytes.len() {
+                assert_eq!(ToMold::decode(&bytes[..cut]), Err(Malformed));
+            }
+        }
+        for message in [
+            FromMold::Hello { protocol: PROTOCOL },
+            FromMold::Ready,
+            FromMold::Failed,
+            FromMold::Threads {
+                names: "Thread-1".into(),
+            },
+            FromMold::SpawnFailed { slot: 1 },
+        ] {
+            assert_eq!(FromMold::decode(&message.encode()), Ok(message));
+        }
+        for message in [
+            FromWorker::Hello,
+            FromWorker::Ready,
+            FromWorker::WornOut,
+            FromWorker::TimedOut,
+            FromWorker::CannotStart,
+            FromWorker::Note {
+                text: "ünklar".into(),
+            },
+        ] {
+            assert_eq!(FromWorker::decode(&message.encode()), Ok(message));
+        }
+        let long = FromWorker::Note {
+            text: "ü".repeat(MAX_TEXT),
+        };
+        assert_eq!(
+            FromWorker::decode(&long.encode()),
+            Ok(FromWorker::Note {
+                text: "ü".repeat(MAX_TEXT / 2)
+            })
+        );
+        for message in [ToWorker::Retire, ToWorker::Nudge] {
+            assert_eq!(ToWorker::try_from(&[message as u8][..]), Ok(message));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_malformed() {
+        assert_eq!(
+            ToMold::decode(&[1, 255, 255, 255, 255, 255, 255, 255, 255]),
+            Err(Malformed)
+        );
+        assert_eq!(ToMold::decode(&[]), Err(Malformed));
+        assert_eq!(FromMold::decode(&[2, 0]), Err(Malformed));
+        assert!(FromWorker::decode(&[0]).is_err());
+        assert!(ToWorker::try_from(&[1, 1][..]).is_err());
+    }
+}
