@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::Parser;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use wire::{BEGIN_REQUEST, END_REQUEST, KEEP_CONN, PARAMS, STDIN, STDOUT};
 
 /// Answers every FastCGI request with "Hello, world".
@@ -34,9 +36,13 @@ fn main() -> io::Result<()> {
     let args = Args::parse();
     match args.socket {
         Some(socket) if !args.worker => prefork(UnixListener::bind(socket)?, args.workers),
-        _ => serve(&UnixListener::from(
-            io::stdin().as_fd().try_clone_to_owned()?,
-        )),
+        _ => {
+            // Workers end with the process that started them.
+            set_pdeathsig(Signal::SIGTERM)?;
+            serve(&UnixListener::from(
+                io::stdin().as_fd().try_clone_to_owned()?,
+            ))
+        }
     }
 }
 

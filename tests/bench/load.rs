@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -208,7 +209,7 @@ impl<'a> Load<'a> {
         self.clients[number].stream = None;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &self.address)?;
+        connect(fd.as_raw_fd(), &self.address)?;
         let mut stream = UnixStream::from(fd);
         let written = stream.write(&self.request)?;
         self.epoll
@@ -410,4 +411,66 @@ fn request(args: &Args) -> Vec<u8> {
     wire::push_record(&mut out, PARAMS, b"");
     wire::push_record(&mut out, STDIN, b"");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(page: &str, end: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        // Cut into two records, as a server may.
+        let (head, tail) = page.as_bytes().split_at(page.len() / 2);
+        for part in [head, tail, b""] {
+            wire::push_record(&mut out, STDOUT, part);
+        }
+        wire::push_record(&mut out, END_REQUEST, end);
+        out
+    }
+
+    #[test]
+    fn only_a_whole_and_right_answer_passes() {
+        let good = answer("Content-Type: text/plain\r\n\r\nHello", &[0; 8]);
+        assert_eq!(check(&good, "Hello"), Ok(true));
+        for cut in 0..good.len() {
+            assert_eq!(check(&good[..cut], "Hello"), Ok(false), "at {cut} bytes");
+        }
+        assert!(check(&good, "Goodbye").is_err());
+        assert!(check(&[&good[..], b"more"].concat(), "Hello").is_err());
+        assert!(check(&answer("Status: 500 Oh\r\n\r\nHello", &[0; 8]), "Hello").is_err());
+        assert!(
+            check(&answer("\r\n\r\nHello", &[0, 0, 0, 0, 2, 0, 0, 0]), "Hello").is_err(),
+            "overloaded"
+        );
+        assert_eq!(
+            check(&answer("Status: 200 OK\r\n\r\nHello", &[0; 8]), "Hello"),
+            Ok(true)
+        );
+    }
+
+    #[test]
+    fn a_request_is_as_nginx_sends_it() {
+        let args = Args::parse_from(["load", "--socket", "s", "--path", "/page?a=b", "--keep"]);
+        let bytes = request(&args);
+        let (begin, rest) = wire::split_record(&bytes).unwrap().unwrap();
+        assert_eq!(
+            (begin.kind, begin.content),
+            (BEGIN_REQUEST, &[0, 1, 1, 0, 0, 0, 0, 0][..])
+        );
+        let (params, rest) = wire::split_record(rest).unwrap().unwrap();
+        let mut pairs = Vec::new();
+        let mut left = params.content;
+        while let Some((name, value, more)) = wire::split_pair(left) {
+            pairs.push((name, value));
+            left = more;
+        }
+        assert_eq!((pairs.len(), left), (26, &b""[..]));
+        assert!(
+            pairs.contains(&(b"PATH_INFO", b"/page")) && pairs.contains(&(b"QUERY_STRING", b"a=b"))
+        );
+        let (end, rest) = wire::split_record(rest).unwrap().unwrap();
+        assert_eq!((end.kind, end.content.len()), (PARAMS, 0));
+        let (stdin, rest) = wire::split_record(rest).unwrap().unwrap();
+        assert_eq!((stdin.kind, stdin.content.len(), rest.len()), (STDIN, 0, 0));
+    }
 }

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import signal
 from pathlib import Path
 
 PROC = Path("/proc")
+PR_SET_CHILD_SUBREAPER = 36
+"""From linux/prctl.h."""
 
 
 def tree(root: int) -> set[int]:
@@ -62,3 +68,18 @@ def wake_ups(pid: int) -> int:
         for line in status.read_text().splitlines()
         if "ctxt_switches:" in line
     )
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none of them gets out of sight."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_descendants() -> None:
+    """Kill whatever is left of all that this process started, and wait until it is gone."""
+    with contextlib.suppress(ChildProcessError):  # There are no more.
+        while True:
+            for pid in tree(os.getpid()) - {os.getpid()}:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            os.waitpid(-1, 0)

@@ -206,10 +206,14 @@ def main() -> None:
     args = arguments()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("bench: stopped"))
+    processes.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="preforkd-bench.") as folder:
-        bench = Bench(Path(folder))
-        prepare(bench, args.programs)
-        text = measure(bench, args).text()
+        try:
+            bench = Bench(Path(folder))
+            prepare(bench, args.programs)
+            text = measure(bench, args).text()
+        finally:
+            processes.end_descendants()
     print(text)
     if args.output:
         args.output.write_text(text)

@@ -84,14 +84,6 @@ class Bench:
             "TOUR_STATE": str(self.folder / "state"),
         }
 
-    def load(self, socket: Path, *options: str) -> dict:
-        """Run the load generator and return its report; an answer that is wrong or missing is an error."""
-        command = [self.folder / "bin/load", "--socket", socket, *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"{socket.parent.name}: {done.stderr.strip()} {done.stdout.strip()}")
-        return json.loads(done.stdout)
-
 
 def server_user() -> pwd.struct_passwd:
     """Return whom the servers run as: www-data if we are root, else ourselves."""
@@ -159,8 +151,13 @@ class Server:
         return True
 
     def load(self, *options: str) -> dict:
-        """Run the load generator on this server."""
-        return self.bench.load(self.socket, "--expect", self.expect, "--script", self.bench.apps / self.script, *options)
+        """Run the load generator and return its report; an answer that is wrong or missing is an error."""
+        command = [self.bench.folder / "bin/load", "--socket", self.socket, "--expect", self.expect]
+        command += ["--script", self.bench.apps / self.script, *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{self.name}: {done.stderr.strip()} {done.stdout.strip()}")
+        return json.loads(done.stdout)
 
     def ask_each_worker(self, workers: int, expect: str) -> None:
         """Send as many requests at once as there are workers."""
@@ -265,8 +262,10 @@ class Uwsgi(Server):
 
 
 class Flup(Server):
+    """Its first process waits for children that do not hear it; they end when it is gone."""
+
     name = "flup"
-    keeps_connections = False
+    stop_signal = signal.SIGKILL
 
     def command(self, pool):
         python = self.bench.venv / "python3"

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::iter;
+
 /// Bytes of a record's header.
 pub const HEADER_LEN: usize = 8;
 /// The one request id of a connection that carries one request at a time.
@@ -75,7 +77,7 @@ pub fn split_record(bytes: &[u8]) -> Result<Option<(Record<'_>, &[u8])>, String>
 /// If `content` is longer than 65535 bytes.
 pub fn push_record(out: &mut Vec<u8>, kind: u8, content: &[u8]) {
     let len = u16::try_from(content.len()).expect("a record holds at most 65535 bytes");
-    let padding = usize::from(len.wrapping_neg() & 7);
+    let padding = len.wrapping_neg().to_be_bytes()[1] & 7;
     let [id_high, id_low] = REQUEST_ID.to_be_bytes();
     let [len_high, len_low] = len.to_be_bytes();
     out.extend([
@@ -89,7 +91,7 @@ pub fn push_record(out: &mut Vec<u8>, kind: u8, content: &[u8]) {
         0,
     ]);
     out.extend_from_slice(content);
-    out.extend(std::iter::repeat_n(0, padding));
+    out.extend(iter::repeat_n(0, usize::from(padding)));
 }
 
 /// Appends a name-value pair.
