@@ -15,7 +15,8 @@ pub const DEFAULT_FILE: &str = "/etc/preforkd/preforkd.conf";
     name = "preforkd",
     version,
     about = "A prefork FastCGI process manager",
-    disable_version_flag = true
+    disable_version_flag = true,
+    after_long_help = crate::config::reference()
 )]
 pub struct Cli {
     /// Read the configuration from FILE

@@ -1,9 +1,18 @@
 //! The configuration: php-fpm's INI files, read whole, checked whole.
 //!
-//! Files become raw entries, which mirrors what is written and remembers the file and line of each value; checking
+//! Files become [`raw::Raw`], which mirrors what is written and remembers the file and line of each value; [`check`]
 //! turns that into [`Config`], which cannot be wrong. Both steps go on after a mistake and collect it, so that a person
 //! sees all of them at once; only when there is none does a `Config` exist.
 //!
+//! # Layout
+//! * [`scan`]: one line of an INI file
+//! * [`read`]: files, sections, `include`
+//! * [`directive`] and [`table`]: the one definition of each directive
+//! * [`value`] and [`listen`]: one value of each kind
+//! * [`raw`]: what is written
+//! * [`check`], [`application`] and [`identity`]: what it means
+//! * [`dump`]: what is in effect, written as a configuration
+//! * [`problem`]: what is wrong, and where
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,6 +21,23 @@ use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 use preforkd_plan::scale::Limits;
+
+mod application;
+mod check;
+mod directive;
+mod dump;
+mod identity;
+mod listen;
+mod problem;
+mod raw;
+mod read;
+mod scan;
+mod table;
+mod value;
+
+pub use directive::reference;
+pub use dump::dump;
+pub use read::load;
 
 /// Most workers a pool can have: the cells of its scoreboard.
 pub const MAX_CHILDREN: u32 = 4096;
@@ -102,7 +128,7 @@ pub struct Pool {
 }
 
 /// An address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Listen {
     /// A Unix socket: an absolute path of at most 107 bytes.
     Unix(PathBuf),

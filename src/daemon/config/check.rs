@@ -1,0 +1,441 @@
+//! What is written, compared with itself and with the system, into what cannot be wrong.
+//!
+//! Each check reports what it finds and goes on. A check that cannot be made because of an earlier mistake is left out,
+//! so that each mistake is reported once. What a pool's workers run is in [`super::application`].
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid};
+use preforkd_plan::scale::{Limits, Mode};
+
+use super::identity::{self, Account};
+use super::listen::{self, Address, MAX_UNIX_PATH};
+use super::problem::{Origin, Problem, Problems};
+use super::raw::{Entry, Manager, Raw, RawGlobal, RawPool, Section, Setting};
+use super::{Config, Global, Identity, Listen, Pool, Surroundings};
+
+/// Makes the configuration, if nothing is wrong with it. `problems` and `notices` are those of reading it.
+pub fn check(
+    raw: &Raw,
+    file: &Origin,
+    surroundings: &Surroundings<'_>,
+    mut problems: Vec<Problem>,
+    mut notices: Vec<String>,
+) -> Result<Config, Problems> {
+    // A file that could not be read may have had the pools.
+    if raw.pools.is_empty() && problems.is_empty() {
+        problems.push(Problem {
+            origin: file.clone(),
+            section: None,
+            subject: None,
+            rule: "no pool is defined: add a section such as [site], with listen, pm, pm.max_children, and wsgi or app"
+                .to_owned(),
+        });
+    }
+    let global = global(&raw.global, &mut notices);
+    let mut pools = Vec::new();
+    let mut listening = HashMap::new();
+    for section in &raw.pools {
+        let mut checker = PoolChecker {
+            section,
+            raw: &section.pool,
+            surroundings,
+            problems: &mut problems,
+            notices: &mut notices,
+        };
+        pools.push(checker.pool(&mut listening));
+    }
+    match (global, pools.into_iter().collect()) {
+        (Some(global), Some(pools)) if problems.is_empty() => Ok(Config {
+            global,
+            pools,
+            notices,
+        }),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn global(raw: &RawGlobal, notices: &mut Vec<String>) -> Option<Global> {
+    if raw.daemonize.value() == Some(&true) {
+        notices.push("daemonize = yes has no effect: preforkd stays in the foreground".to_owned());
+    }
+    let error_log = raw.error_log.value();
+    Some(Global {
+        pid: raw.pid.value().cloned(),
+        error_log: error_log
+            .filter(|path| *path != Path::new("/dev/stderr"))
+            .cloned(),
+        log_level: *raw.log_level.value()?,
+        process_control_timeout: *raw.process_control_timeout.value()?,
+    })
+}
+
+/// The checks of one pool.
+pub struct PoolChecker<'a, 'r> {
+    /// The pool's section.
+    pub section: &'a Section,
+    /// What is written in it.
+    pub raw: &'a RawPool,
+    surroundings: &'a Surroundings<'a>,
+    problems: &'r mut Vec<Problem>,
+    notices: &'r mut Vec<String>,
+}
+
+impl<'a> PoolChecker<'a, '_> {
+    /// The pool, if nothing is wrong with it. `listening` has the addresses of the pools before, each with where it is
+    /// written.
+    fn pool(&mut self, listening: &mut HashMap<Listen, (&'a str, Origin)>) -> Option<Pool> {
+        let raw = self.raw;
+        if let Setting::Given(prefix) = &raw.prefix {
+            self.folder(&prefix.entry, &prefix.value);
+        }
+        let listen = self.listen(listening);
+        let (listen_owner, listen_group) = self.socket_owner();
+        let identity = self.identity();
+        let chdir = raw.chdir.given().and_then(|chdir| {
+            let path = self.absolute(&chdir.entry, &chdir.value)?;
+            self.folder(&chdir.entry, &path);
+            Some(path)
+        });
+        let limits = self.limits();
+        let application = self.application();
+        let on_unix = matches!(listen, Some(Listen::Unix(_)));
+        Some(Pool {
+            name: self.section.name.clone(),
+            listen: listen?,
+            backlog: *raw.backlog.value()?,
+            listen_owner: listen_owner.filter(|_| on_unix),
+            listen_group: listen_group.filter(|_| on_unix),
+            listen_mode: *raw.listen_mode.value()?,
+            identity,
+            chdir,
+            env: self.env(),
+            clear_env: *raw.clear_env.value()?,
+            limits: limits?,
+            max_requests: *raw.max_requests.value()?,
+            request_terminate_timeout: Some(*raw.request_terminate_timeout.value()?)
+                .filter(|timeout| !timeout.is_zero()),
+            catch_workers_output: *raw.catch_workers_output.value()?,
+            decorate_workers_output: *raw.decorate_workers_output.value()?,
+            application: application?,
+        })
+    }
+
+    /// Reports the rule that an entry breaks.
+    pub fn wrong(&mut self, entry: &Entry, rule: String) {
+        self.problems.push(Problem {
+            origin: entry
+                .origin
+                .clone()
+                .unwrap_or_else(|| self.section.origin.clone()),
+            section: Some(self.section.name.clone()),
+            subject: Some(entry.subject()),
+            rule,
+        });
+    }
+
+    /// Reports what the section does not have.
+    pub fn missing(&mut self, rule: String) {
+        self.problems.push(Problem {
+            origin: self.section.origin.clone(),
+            section: Some(self.section.name.clone()),
+            subject: None,
+            rule,
+        });
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.notices
+            .push(format!("[pool {}] {text}", self.section.name));
+    }
+
+    /// The path of an entry, made absolute by the pool's `prefix`.
+    pub fn absolute(&mut self, entry: &Entry, path: &Path) -> Option<PathBuf> {
+        match &self.raw.prefix {
+            _ if path.is_absolute() => Some(path.to_owned()),
+            Setting::Given(prefix) => Some(prefix.value.join(path)),
+            Setting::Unset => {
+                let rule = "must be an absolute path, or the pool needs a prefix = /FOLDER";
+                self.wrong(entry, rule.to_owned());
+                None
+            }
+            Setting::Wrong => None,
+        }
+    }
+
+    fn folder(&mut self, entry: &Entry, path: &Path) {
+        let rule = match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => return,
+            Ok(_) => format!("must be a folder; {} is something else", path.display()),
+            Err(error) => format!("must be an existing folder; {}: {error}", path.display()),
+        };
+        self.wrong(entry, rule);
+    }
+
+    fn listen(&mut self, listening: &mut HashMap<Listen, (&'a str, Origin)>) -> Option<Listen> {
+        let given = match &self.raw.listen {
+            Setting::Given(given) => given,
+            Setting::Wrong => return None,
+            Setting::Unset => {
+                self.missing(
+                    "listen is missing: add the path of a Unix socket, host:port, or a port"
+                        .to_owned(),
+                );
+                return None;
+            }
+        };
+        let entry = &given.entry;
+        let listen = match &given.value {
+            Address::Path(path) => Listen::Unix(self.socket_path(entry, path)?),
+            Address::Port(port) => Listen::Port(*port),
+            Address::Host { host, port } => match listen::resolve(host, *port) {
+                Ok((address, count)) => {
+                    if count > 1 {
+                        self.notice(&format!(
+                            "{host} has {count} addresses; only the first, {}, is used",
+                            address.ip()
+                        ));
+                    }
+                    Listen::Tcp(address)
+                }
+                Err(rule) => {
+                    self.wrong(entry, rule);
+                    return None;
+                }
+            },
+        };
+        let origin = entry.origin.as_ref().unwrap_or(&self.section.origin);
+        match listening.get(&listen::place(&listen)) {
+            Some((pool, other)) => {
+                let rule = format!("is already the address of [{pool}] ({other}); choose another");
+                self.wrong(entry, rule);
+                None
+            }
+            None => {
+                let here = (self.section.name.as_str(), origin.clone());
+                listening.insert(listen::place(&listen), here);
+                Some(listen)
+            }
+        }
+    }
+
+    fn socket_path(&mut self, entry: &Entry, path: &Path) -> Option<PathBuf> {
+        let path = self.absolute(entry, path)?;
+        let length = path.as_os_str().len();
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            self.wrong(
+                entry,
+                "must be the path of a socket, not a folder".to_owned(),
+            );
+        } else if length > MAX_UNIX_PATH {
+            let rule = format!(
+                "must have at most {MAX_UNIX_PATH} bytes, which is the system's limit; it has {length}"
+            );
+            self.wrong(entry, rule);
+        } else {
+            return Some(path);
+        }
+        None
+    }
+
+    fn socket_owner(&mut self) -> (Option<Uid>, Option<Gid>) {
+        let owner = match self.raw.listen_owner.given() {
+            Some(owner) if self.surroundings.effective_uid.is_root() => {
+                self.account(&owner.entry, &owner.value)
+            }
+            Some(_) => {
+                self.ignored("listen.owner");
+                None
+            }
+            None => None,
+        };
+        let group = match self.raw.listen_group.given() {
+            Some(group) => self.group(&group.entry, &group.value),
+            None => owner.as_ref().and_then(|owner| owner.gid),
+        };
+        (owner.map(|owner| owner.uid), group)
+    }
+
+    fn account(&mut self, entry: &Entry, user: &str) -> Option<Account> {
+        identity::account(user)
+            .map_err(|rule| self.wrong(entry, rule))
+            .ok()
+    }
+
+    fn group(&mut self, entry: &Entry, group: &str) -> Option<Gid> {
+        identity::group(group)
+            .map_err(|rule| self.wrong(entry, rule))
+            .ok()
+    }
+
+    fn ignored(&mut self, name: &str) {
+        self.notice(&format!(
+            "'{name}' directive is ignored when preforkd is not running as root"
+        ));
+    }
+
+    /// Whom workers run as; none if the daemon is not root.
+    fn identity(&mut self) -> Option<Identity> {
+        if !self.surroundings.effective_uid.is_root() {
+            for (name, setting) in [("user", &self.raw.user), ("group", &self.raw.group)] {
+                if setting.given().is_some() {
+                    self.ignored(name);
+                }
+            }
+            return None;
+        }
+        let group = self.raw.group.given().and_then(|group| {
+            let gid = self.group(&group.entry, &group.value)?;
+            if gid.as_raw() == 0 {
+                let rule = "workers do not run as root: choose another group".to_owned();
+                self.wrong(&group.entry, rule);
+            }
+            Some(gid)
+        });
+        let Some(user) = self.raw.user.given() else {
+            self.missing(
+                "user has not been defined: preforkd is root here, and workers run as another user; add user = NAME"
+                    .to_owned(),
+            );
+            return None;
+        };
+        let account = self.account(&user.entry, &user.value)?;
+        if account.uid.is_root() {
+            let rule = "workers do not run as root: choose another user".to_owned();
+            self.wrong(&user.entry, rule);
+            return None;
+        }
+        let gid = match (self.raw.group.given(), account.gid) {
+            (Some(_), _) => group?,
+            (None, Some(gid)) if gid.as_raw() != 0 => gid,
+            (None, Some(_)) => {
+                let rule = "the user's group is root's: add group = NAME".to_owned();
+                self.wrong(&user.entry, rule);
+                return None;
+            }
+            (None, None) => {
+                let rule = "the system has no such user, and so no group for it: add group = NAME";
+                self.wrong(&user.entry, rule.to_owned());
+                return None;
+            }
+        };
+        Some(Identity {
+            user: account.name,
+            uid: account.uid,
+            gid,
+            home: account.home,
+        })
+    }
+
+    fn env(&self) -> Vec<(OsString, OsString)> {
+        let mut env: Vec<(OsString, OsString)> = Vec::new();
+        let mut places = HashMap::new();
+        for variable in &self.raw.env {
+            let name = variable.entry.key.as_deref().unwrap_or_default();
+            let value = match variable.value.strip_prefix('$') {
+                Some(other) => (self.surroundings.variable)(other).unwrap_or_default(),
+                None => OsString::from(&variable.value),
+            };
+            let place = *places.entry(name).or_insert(env.len());
+            match env.get_mut(place) {
+                Some((_, earlier)) => *earlier = value,
+                None => env.push((name.into(), value)),
+            }
+        }
+        env
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        let raw = self.raw;
+        if matches!(raw.max_children, Setting::Unset) {
+            self.missing(
+                "pm.max_children is missing: add the most workers that the memory is good for"
+                    .to_owned(),
+            );
+        }
+        if matches!(raw.pm, Setting::Unset) {
+            self.missing("pm is missing: add pm = static, dynamic or ondemand".to_owned());
+        }
+        let mode = match raw.pm.value()? {
+            Manager::Static => Mode::Static,
+            Manager::Ondemand => Mode::Ondemand {
+                idle_timeout: *raw.process_idle_timeout.value()?,
+            },
+            Manager::Dynamic => self.dynamic()?,
+        };
+        Some(Limits {
+            mode,
+            max_children: *raw.max_children.value()?,
+            max_spawn_rate: *raw.max_spawn_rate.value()?,
+        })
+    }
+
+    fn dynamic(&mut self) -> Option<Mode> {
+        let raw = self.raw;
+        for (name, setting) in [
+            ("pm.min_spare_servers", &raw.min_spare_servers),
+            ("pm.max_spare_servers", &raw.max_spare_servers),
+        ] {
+            if matches!(setting, Setting::Unset) {
+                self.missing(format!("{name} is missing: pm = dynamic needs it"));
+            }
+        }
+        let (min, max) = (
+            raw.min_spare_servers.given()?,
+            raw.max_spare_servers.given()?,
+        );
+        let (min_spare, max_spare) = (min.value, max.value);
+        let sound = self.problems.len();
+        if let Some(&children) = raw.max_children.value() {
+            for spare in [min, max] {
+                if spare.value > children {
+                    let rule = format!(
+                        "must be at most pm.max_children ({children}); lower it, or raise pm.max_children"
+                    );
+                    self.wrong(&spare.entry, rule);
+                }
+            }
+        }
+        if max_spare < min_spare {
+            let rule = format!(
+                "must be at least pm.min_spare_servers ({min_spare}); raise it, or lower pm.min_spare_servers"
+            );
+            self.wrong(&max.entry, rule);
+        }
+        if self.problems.len() > sound {
+            return None;
+        }
+        let start = match &raw.start_servers {
+            Setting::Given(start) => {
+                if !(min_spare..=max_spare).contains(&start.value) {
+                    let rule = format!(
+                        "must be from pm.min_spare_servers ({min_spare}) to pm.max_spare_servers ({max_spare}); \
+                         without it, it is {}",
+                        middle(min_spare, max_spare)
+                    );
+                    self.wrong(&start.entry, rule);
+                }
+                start.value
+            }
+            Setting::Wrong => return None,
+            Setting::Unset => {
+                let start = middle(min_spare, max_spare);
+                self.notice(&format!(
+                    "pm.start_servers is not set. It's been set to {start}."
+                ));
+                start
+            }
+        };
+        Some(Mode::Dynamic {
+            start,
+            min_spare,
+            max_spare,
+        })
+    }
+}
+
+fn middle(min: u32, max: u32) -> u32 {
+    min + (max - min) / 2
+}

@@ -1,0 +1,73 @@
+//! Users and groups, by name or by number, as the system knows them.
+
+use std::path::PathBuf;
+
+use nix::unistd::{Gid, Group, Uid, User};
+
+use super::value;
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its name, or its number if the system does not know it.
+    pub name: String,
+    /// Its number.
+    pub uid: Uid,
+    /// Its primary group, if the system knows the user.
+    pub gid: Option<Gid>,
+    /// Its home directory, or `/` if the system does not know the user.
+    pub home: PathBuf,
+}
+
+/// The user of a name or number. A number need not be known to the system.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn account(text: &str) -> Result<Account, String> {
+    let (known, uid) = if is_number(text) {
+        let uid = Uid::from_raw(number(text)?);
+        (User::from_uid(uid), Some(uid))
+    } else {
+        (User::from_name(text), None)
+    };
+    let known = known.map_err(|error| format!("the user cannot be looked up: {error}"))?;
+    match (known, uid) {
+        (Some(user), _) => Ok(Account {
+            name: user.name,
+            uid: user.uid,
+            gid: Some(user.gid),
+            home: user.dir,
+        }),
+        (None, Some(uid)) => Ok(Account {
+            name: uid.to_string(),
+            uid,
+            gid: None,
+            home: PathBuf::from("/"),
+        }),
+        (None, None) => Err("the system has no user of this name".to_owned()),
+    }
+}
+
+/// The group of a name or number. A number need not be known to the system.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn group(text: &str) -> Result<Gid, String> {
+    if is_number(text) {
+        return Ok(Gid::from_raw(number(text)?));
+    }
+    match Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid),
+        Ok(None) => Err("the system has no group of this name".to_owned()),
+        Err(error) => Err(format!("the group cannot be looked up: {error}")),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    // The highest number means "no change" to the system calls that set users and groups.
+    value::number(text, 0..=u32::MAX - 1)
+}

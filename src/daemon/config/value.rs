@@ -1,0 +1,181 @@
+//! Values, one function a kind. Each error is a rule: it says what would be right.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::raw::Target;
+use super::{LogLevel, Mount};
+
+/// Longest time, in seconds: a year. An instant this far ahead can be computed on any clock.
+const MAX_SECONDS: u64 = 365 * 24 * 60 * 60;
+
+/// A whole number in decimal digits.
+pub fn number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits && range.contains(&number) => Ok(number),
+        _ => Err(format!(
+            "must be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )),
+    }
+}
+
+/// `listen.backlog`: a whole number, or -1 for the system's limit.
+pub fn backlog(text: &str) -> Result<Option<u32>, String> {
+    // listen(2) takes an int.
+    const MAX: u32 = i32::MAX.unsigned_abs();
+    if text == "-1" {
+        return Ok(None);
+    }
+    number(text, 0..=MAX)
+        .map(Some)
+        .map_err(|rule| format!("{rule}, or -1 for the system's limit"))
+}
+
+/// The words for yes and no that PHP's scanner knows, in any case.
+pub fn flag(text: &str) -> Result<bool, String> {
+    let is = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+    if is(&["1", "on", "yes", "true"]) {
+        Ok(true)
+    } else if is(&["0", "off", "no", "false", "none"]) {
+        Ok(false)
+    } else {
+        Err("must be yes or no".to_owned())
+    }
+}
+
+/// A time of at least `least` seconds: a whole number, followed by `s` (or nothing), `m`, `h` or `d`.
+pub fn time(text: &str, least: u64) -> Result<Duration, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 60 * 60),
+        Some(b'd') => (&text[..text.len() - 1], 24 * 60 * 60),
+        _ => (text, 1),
+    };
+    number(digits, 0..=MAX_SECONDS)
+        .ok()
+        .and_then(|count: u64| count.checked_mul(unit))
+        .filter(|seconds| (least..=MAX_SECONDS).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| {
+            format!(
+                "must be a whole number with s, m, h or d after it (seconds if without), from {least}s to 365d"
+            )
+        })
+}
+
+/// Permission bits in octal.
+pub fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if digits && mode <= 0o777 => Ok(mode),
+        _ => Err("must be permission bits in octal, such as 0660".to_owned()),
+    }
+}
+
+/// One of some words, in any case.
+pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    words
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(text))
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            format!("must be {}", words.join(" or "))
+        })
+}
+
+/// The levels of the log.
+pub fn log_level(text: &str) -> Result<LogLevel, String> {
+    word(
+        text,
+        &[
+            ("debug", LogLevel::Debug),
+            ("notice", LogLevel::Notice),
+            ("warning", LogLevel::Warning),
+            ("warn", LogLevel::Warning),
+            ("error", LogLevel::Error),
+            ("alert", LogLevel::Alert),
+        ],
+    )
+}
+
+/// Any text.
+pub fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+/// A path, which may be relative to the pool's `prefix`.
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    Ok(text.into())
+}
+
+/// A path that begins with `/`.
+pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    if text.starts_with('/') {
+        Ok(text.into())
+    } else {
+        Err("must be an absolute path (one that begins with /)".to_owned())
+    }
+}
+
+/// `package.module:callable`; the callable is `application` if it is left out, as PEP 3333's servers have it.
+pub fn target(text: &str) -> Result<Target, String> {
+    let (module, callable) = text.split_once(':').unwrap_or((text, "application"));
+    if module.split('.').all(is_identifier) && is_identifier(callable) {
+        Ok(Target {
+            module: module.to_owned(),
+            callable: callable.to_owned(),
+        })
+    } else if module.contains('/') || module.ends_with(".py") {
+        Err("must be a module, not a file: package.module:callable".to_owned())
+    } else {
+        Err("must be package.module:callable, each part a Python name".to_owned())
+    }
+}
+
+/// Roughly Python's rule; the interpreter has the last word.
+fn is_identifier(text: &str) -> bool {
+    text.chars().next().is_some_and(|c| !c.is_numeric())
+        && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// A path to request from the application, perhaps with a query.
+pub fn url(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.chars().all(|c| c.is_ascii_graphic() && c != '#') {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "must be a URL's path: a /, then ASCII without blanks (others written as %XX)"
+                .to_owned(),
+        )
+    }
+}
+
+/// `auto`, or a prefix of URL paths; `/` is the empty prefix.
+pub fn mount(text: &str) -> Result<Mount, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(Mount::Auto);
+    }
+    let prefix = text.strip_suffix('/').unwrap_or(text);
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| !c.is_whitespace() && !c.is_control() && !"?#".contains(c))
+    };
+    match prefix.strip_prefix('/') {
+        None if text == "/" => Ok(Mount::Prefix(String::new())),
+        Some(parts) if parts.split('/').all(plain) => Ok(Mount::Prefix(prefix.to_owned())),
+        _ => Err("must be auto, or a prefix of URL paths such as /app".to_owned()),
+    }
+}
