@@ -183,11 +183,7 @@ on_exit() {
 }
 
 main() {
-  local packages=()
-  command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || packages+=(nginx-light)
-  command -v curl >/dev/null || packages+=(curl)
-  command -v cc >/dev/null || packages+=(gcc libc6-dev)
-  [[ ${#packages[@]} -eq 0 ]] || "$here/try/debian.sh" "${packages[@]}"
+  "$here/try/debian.sh" nginx=nginx-light curl=curl cc=gcc cc=libc6-dev
   PATH=$PATH:/usr/sbin
 
   say "Building preforkd"

@@ -1,11 +1,20 @@
 #!/usr/bin/env bash
-# Installs the Debian packages named, those that are missing, without starting a service of theirs, now or at boot.
-# Needs root, or sudo, when there is something to install.
+# debian.sh [COMMAND=]PACKAGE…: installs the Debian packages whose COMMAND (or which themselves) are missing, without
+# starting a service of theirs, now or at boot. Needs root, or sudo, when there is something to install.
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+present() {
+  if [[ $1 == *=* ]]; then
+    command -v "${1%%=*}" >/dev/null
+  else
+    [[ $(dpkg-query -W -f='${Status}' "$1" 2>/dev/null || true) == *' ok installed' ]]
+  fi
+}
 
 missing=()
-for package in "$@"; do
-  [[ $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true) == *' ok installed' ]] || missing+=("$package")
+for wanted in "$@"; do
+  present "$wanted" || missing+=("${wanted#*=}")
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 

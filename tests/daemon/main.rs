@@ -1,1 +1,17 @@
-//! .
+//! The daemon from outside: the real binary, real sockets, real web servers, real applications.
+//!
+//! Every case starts a daemon of its own in a folder of its own and waits for what it expects, never for a time. When a
+//! case fails, the daemon's log is printed. `tests/run.sh` installs what the cases need and runs them.
+//!
+//! Run as root, the pools belong to `www-data`; run as anybody else, to that user.
+
+mod configuration;
+mod death;
+mod hello;
+mod lifecycle;
+mod python;
+mod scaling;
+mod support;
+mod web;
+mod wire;
+mod wsgi;

@@ -1,0 +1,128 @@
+//! What bad configuration gets: everything that is wrong at once, exit status 78, and nothing started.
+
+use std::process::{Command, Output};
+
+use crate::support::process;
+use crate::support::setup::Setup;
+
+const HELLO: &str = "app = hello\npm = static\npm.max_children = 1";
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_preforkd"))
+        .args(arguments)
+        .output()
+        .expect("the daemon can be started")
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let setup = Setup::new()
+        .pool("first", "app = hello\npm = sometimes\npm.max_children = many\nlisten.mode = rwx")
+        .pool("second", "app = hello\npm = dynamic\npm.max_children = 3\npm.min_spare_servers = 9\npm.max_spare_servers = 2\ncolour = blue")
+        .pool("third", HELLO);
+    let configuration = setup.write();
+    let text = std::fs::read_to_string(&configuration).expect("it was written");
+    let (status, daemon) = setup.refused();
+    assert_eq!(status.code(), Some(78));
+    for (directive, value) in [
+        ("pm", "sometimes"),
+        ("pm.max_children", "many"),
+        ("listen.mode", "rwx"),
+        ("pm.min_spare_servers", "9"),
+        ("colour", ""),
+    ] {
+        let at = text
+            .lines()
+            .position(|line| line.starts_with(&format!("{directive} = {value}")))
+            .expect("it is in the file")
+            + 1;
+        let place = format!("{}:{at}", configuration.display());
+        let told = daemon.lines_like(&format!("{place}*{directive}*{value}"));
+        assert!(!told.is_empty(), "nothing about {directive} at {place}");
+    }
+    for pool in ["first", "second", "third"] {
+        assert!(
+            !daemon.folder.path(&format!("{pool}.sock")).exists(),
+            "pool {pool} was bound"
+        );
+    }
+    assert_eq!(daemon.lines_like("fpm is running"), Vec::<String>::new());
+    assert_eq!(process::below(daemon.pid()), []);
+}
+
+#[test]
+fn a_check_tells_the_same_and_starts_nothing() {
+    let setup = Setup::new().pool("hello", HELLO);
+    let configuration = setup.write();
+    let name = configuration.to_str().expect("its name is text");
+    let right = run(&["-t", "-y", name]);
+    assert_eq!(right.status.code(), Some(0));
+    let told = String::from_utf8_lossy(&right.stderr);
+    assert!(
+        told.contains(&format!("configuration file {name} test is successful")),
+        "{told}"
+    );
+    assert!(!setup.folder.path("hello.sock").exists());
+
+    let setup = setup.pool("wrong", "app = hello\npm = sometimes");
+    setup.write();
+    let wrong = run(&["-t", "-y", name]);
+    assert_eq!(wrong.status.code(), Some(78));
+    let told = String::from_utf8_lossy(&wrong.stderr);
+    assert!(
+        told.contains("sometimes") && told.contains("pm.max_children"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_missing_file_is_told() {
+    let output = run(&["-F", "-y", "/nowhere/at/all.conf"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all.conf"));
+}
+
+#[test]
+fn a_wrong_command_line_is_status_64() {
+    assert_eq!(run(&["--sideways"]).status.code(), Some(64));
+    assert_eq!(run(&["stray"]).status.code(), Some(64));
+}
+
+#[test]
+fn help_and_version_are_shown() {
+    let help = run(&["-h"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("-y"));
+    let version = run(&["-v"]);
+    assert_eq!(version.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&version.stdout).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn includes_and_variables_are_filled_in() {
+    let setup = Setup::new()
+        .global("include = @DIR@/pools/*.conf")
+        .pool("main", HELLO);
+    let owner = if nix::unistd::Uid::effective().is_root() {
+        "user = www-data\n"
+    } else {
+        ""
+    };
+    let directory = setup.folder.root().display().to_string();
+    for name in ["one", "two"] {
+        let text = format!("[{name}]\n{owner}listen = {directory}/$pool.sock\n{HELLO}\n");
+        setup.folder.write(&format!("pools/{name}.conf"), &text);
+    }
+    let daemon = setup.start();
+    for pool in ["main", "one", "two"] {
+        assert_eq!(
+            daemon
+                .address(pool)
+                .get("/")
+                .expect("the pool answers")
+                .status,
+            200,
+            "{pool}"
+        );
+    }
+}

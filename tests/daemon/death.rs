@@ -1,0 +1,245 @@
+//! Processes that end: killed, worn out, or over their time.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::daemon::Daemon;
+use crate::support::fastcgi::{KEEP_CONN, Request};
+use crate::support::load::{Load, burst_served};
+use crate::support::setup::{PROBE, Setup};
+use crate::support::wait::{PATIENCE, until, until_some};
+
+#[test]
+fn a_worker_killed_under_load_loses_its_own_request_only() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 4")
+        .start();
+    daemon.wait_for_workers("probe", 4);
+    let load = Load::start(&daemon.address("probe"), 8, "/slow?ms=20");
+    let victims = 5;
+    for _ in 0..victims {
+        daemon.wait_for_workers("probe", 4);
+        let victim = daemon.workers("probe").swap_remove(0);
+        victim.signal(Signal::SIGKILL);
+        daemon.wait_for_line(&format!("WARNING: [pool probe] child {} exited on signal 9 (SIGKILL) after * seconds from start", victim.pid));
+    }
+    daemon.wait_for_workers("probe", 4);
+    let outcome = load.stop();
+    assert!(outcome.failures.len() <= victims, "{:?}", outcome.failures);
+    assert!(outcome.served > 0);
+    burst_served(&daemon.address("probe"), 8, "/slow?ms=20");
+}
+
+#[test]
+fn a_killed_worker_of_the_built_in_application_is_replaced() {
+    let daemon = Setup::new()
+        .pool("hello", "app = hello\npm = static\npm.max_children = 2")
+        .start();
+    daemon.wait_for_workers("hello", 2);
+    let victim = daemon.workers("hello").swap_remove(1);
+    victim.signal(Signal::SIGKILL);
+    until("it is replaced", || {
+        !victim.runs() && daemon.workers("hello").len() == 2
+    });
+    assert_eq!(
+        daemon
+            .address("hello")
+            .get("/")
+            .expect("the pool answers")
+            .status,
+        200
+    );
+}
+
+#[test]
+fn workers_go_on_without_their_mold_and_a_new_one_is_made() {
+    let pool = "pm = dynamic\npm.max_children = 20\npm.start_servers = 2\npm.min_spare_servers = 2\npm.max_spare_servers = 4";
+    let daemon = Setup::new().wsgi("probe", PROBE, pool).start();
+    daemon.wait_for_workers("probe", 2);
+    let address = daemon.address("probe");
+    let before = daemon.worker_pids("probe");
+    let mold = daemon.mold("probe").expect("the pool has a mold");
+    let imported_by = address.get("/mold").expect("the pool answers").text();
+    assert_eq!(
+        imported_by.trim(),
+        mold.pid.to_string(),
+        "workers are forked from the mold"
+    );
+
+    let load = Load::start(&address, 1, "/pid");
+    mold.signal(Signal::SIGKILL);
+    let new = until_some("a new mold", PATIENCE, || {
+        daemon.mold("probe").filter(|now| now.pid != mold.pid)
+    });
+    burst_served(&address, 12, "/slow?ms=300");
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    let now = daemon.worker_pids("probe");
+    assert!(
+        before.iter().all(|pid| now.contains(pid)),
+        "{before:?} became {now:?}"
+    );
+    until("the new mold's workers answer", || {
+        let pages = burst_pages(&daemon, 12);
+        pages.iter().any(|page| page.trim() == new.pid.to_string())
+    });
+}
+
+/// What a number of clients at once are shown of `/mold`, each by another worker as far as there are idle ones.
+fn burst_pages(daemon: &Daemon, count: usize) -> Vec<String> {
+    let address = daemon.address("probe");
+    thread::scope(|scope| {
+        let _busy: Vec<_> = (0..count)
+            .map(|_| scope.spawn(|| address.get("/slow?ms=200")))
+            .collect();
+        let pages: Vec<_> = (0..count)
+            .map(|_| scope.spawn(|| address.get("/mold").expect("the pool answers").text()))
+            .collect();
+        pages
+            .into_iter()
+            .map(|page| page.join().expect("a client does not panic"))
+            .collect()
+    })
+}
+
+#[test]
+fn a_worn_out_worker_is_replaced_without_losing_a_request() {
+    let daemon = Setup::new()
+        .wsgi(
+            "probe",
+            PROBE,
+            "pm = static\npm.max_children = 2\npm.max_requests = 5",
+        )
+        .start();
+    daemon.wait_for_workers("probe", 2);
+    let address = daemon.address("probe");
+    let mut served: HashMap<String, usize> = HashMap::new();
+    for _ in 0..60 {
+        let page = address.get("/served").expect("the pool answers").text();
+        let (pid, count) = page.trim().split_once(' ').expect("a pid and a count");
+        let count = count.parse().expect("a number");
+        assert!(count <= 5, "worker {pid} served {count}");
+        served.insert(pid.to_owned(), count);
+    }
+    assert!(served.len() >= 12, "{served:?}");
+    daemon.wait_for_line("[pool probe] child * exited with code 0 after * seconds from start");
+    daemon.wait_for_workers("probe", 2);
+    assert_eq!(daemon.lines_like("WARNING"), Vec::<String>::new());
+}
+
+#[test]
+fn a_worn_out_worker_is_replaced_under_load() {
+    let daemon = Setup::new()
+        .wsgi(
+            "probe",
+            PROBE,
+            "pm = static\npm.max_children = 3\npm.max_requests = 10",
+        )
+        .start();
+    let load = Load::start(&daemon.address("probe"), 6, "/pid");
+    until("many workers are worn out", || {
+        daemon
+            .lines_like("[pool probe] child * exited with code 0")
+            .len()
+            >= 20
+    });
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.served >= 200, "{}", outcome.served);
+}
+
+#[test]
+fn a_request_over_its_time_gets_504_and_its_worker_is_replaced() {
+    let daemon = Setup::new()
+        .wsgi(
+            "probe",
+            PROBE,
+            "pm = static\npm.max_children = 2\nrequest_terminate_timeout = 1s",
+        )
+        .start();
+    daemon.wait_for_workers("probe", 2);
+    let address = daemon.address("probe");
+    let begun = Instant::now();
+    let answer = address.get("/slow?ms=15000").expect("an answer comes");
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(900),
+        "after {:?}",
+        begun.elapsed()
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "after {:?}",
+        begun.elapsed()
+    );
+    daemon.wait_for_line("WARNING: [pool probe] child *execution timed out");
+    daemon.wait_for_workers("probe", 2);
+    assert_eq!(
+        address
+            .get("/slow?ms=300")
+            .expect("the pool answers")
+            .status,
+        200
+    );
+}
+
+/// An idle kept connection is not a request, so its time does not run.
+#[test]
+fn an_idle_kept_connection_is_not_over_its_time() {
+    let daemon = Setup::new()
+        .wsgi(
+            "probe",
+            PROBE,
+            "pm = static\npm.max_children = 1\nrequest_terminate_timeout = 1s",
+        )
+        .start();
+    let address = daemon.address("probe");
+    let mut kept = address.connect().expect("the pool listens");
+    kept.send(&Request::get("/pid").bytes(1, KEEP_CONN))
+        .expect("it is open");
+    let worker = kept.answer().expect("the pool answers").text();
+    let begun = Instant::now();
+    until("twice the time has gone", || {
+        begun.elapsed() > Duration::from_secs(2)
+    });
+    assert_eq!(
+        address.get("/pid").expect("the pool answers").text(),
+        worker
+    );
+}
+
+/// If the master is killed, its workers finish what they have and leave; none is orphaned for good.
+#[test]
+fn workers_leave_when_the_master_is_killed() {
+    let mut daemon = Setup::new()
+        .wsgi(
+            "probe",
+            PROBE,
+            "pm = static\npm.max_children = 2\ncatch_workers_output = yes",
+        )
+        .pool("hello", "app = hello\npm = static\npm.max_children = 2")
+        .start();
+    daemon.wait_for_workers("probe", 2);
+    daemon.wait_for_workers("hello", 2);
+    let address = daemon.address("probe");
+    let in_flight = thread::spawn(move || address.get("/hold?ms=500"));
+    daemon.wait_for_line("said into stderr: \"held\"");
+    let all: Vec<_> = ["probe", "hello"]
+        .iter()
+        .flat_map(|pool| daemon.workers(pool))
+        .chain(daemon.mold("probe"))
+        .collect();
+    assert_eq!(all.len(), 5);
+    daemon.stop(Signal::SIGKILL);
+    until("all its processes leave", || {
+        !all.iter().any(|process| process.runs())
+    });
+    let answer = in_flight
+        .join()
+        .expect("the client does not panic")
+        .expect("the request in flight is finished");
+    assert_eq!(answer.status, 200);
+}

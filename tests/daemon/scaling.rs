@@ -1,0 +1,153 @@
+//! The number of workers follows the load within its bounds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::daemon::Daemon;
+use crate::support::load::{Load, burst_served};
+use crate::support::setup::{PROBE, Setup};
+use crate::support::wait::{PATIENCE, until, until_some};
+
+/// What a pool's number of workers was at least and at most while `act` ran.
+fn counts_during(daemon: &Daemon, pool: &str, act: impl FnOnce()) -> (usize, usize) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut seen = (usize::MAX, 0);
+            while !done.load(Ordering::Relaxed) {
+                let count = daemon.workers(pool).len();
+                seen = (seen.0.min(count), seen.1.max(count));
+            }
+            seen
+        });
+        act();
+        done.store(true, Ordering::Relaxed);
+        watcher.join().expect("the watcher does not panic")
+    })
+}
+
+#[test]
+fn static_keeps_its_number() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 3")
+        .start();
+    daemon.wait_for_workers("probe", 3);
+    let before = daemon.worker_pids("probe");
+    let counts = counts_during(&daemon, "probe", || {
+        burst_served(&daemon.address("probe"), 20, "/slow?ms=50");
+    });
+    assert_eq!(counts, (3, 3));
+    assert_eq!(daemon.worker_pids("probe"), before);
+}
+
+#[test]
+fn dynamic_starts_with_what_is_asked_for() {
+    let pool = "app = hello\npm = dynamic\npm.max_children = 20\npm.start_servers = 5\npm.min_spare_servers = 3\npm.max_spare_servers = 8";
+    let daemon = Setup::new().pool("hello", pool).start();
+    daemon.wait_for_workers("hello", 5);
+}
+
+#[test]
+fn a_burst_is_served_at_once_and_the_pool_shrinks_after_it() {
+    let pool = "pm = dynamic\npm.max_children = 64\npm.start_servers = 2\npm.min_spare_servers = 2\npm.max_spare_servers = 6\n\
+                pm.max_spawn_rate = 64";
+    let daemon = Setup::new().wsgi("probe", PROBE, pool).start_alone();
+    daemon.wait_for_workers("probe", 2);
+    let address = daemon.address("probe");
+
+    let mut waits = Vec::new();
+    let (_, most) = counts_during(&daemon, "probe", || {
+        waits = burst_served(&address, 50, "/slow?ms=200")
+    });
+    let longest = waits.iter().max().expect("there were clients");
+    assert!(
+        *longest < Duration::from_secs(1),
+        "somebody waited {longest:?}; workers at most: {most}"
+    );
+    assert!(most <= 64, "{most} workers");
+
+    // While it shrinks nobody loses a request.
+    let load = Load::start(&address, 1, "/pid");
+    until("the pool shrinks to its spare workers", || {
+        (2..=7).contains(&daemon.workers("probe").len())
+    });
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.served > 0);
+    until("it keeps its least number of spare workers", || {
+        (2..=6).contains(&daemon.workers("probe").len())
+    });
+}
+
+#[test]
+fn a_pool_never_outgrows_its_maximum() {
+    let pool = "pm = dynamic\npm.max_children = 4\npm.start_servers = 1\npm.min_spare_servers = 1\npm.max_spare_servers = 2";
+    let daemon = Setup::new().wsgi("probe", PROBE, pool).start();
+    let address = daemon.address("probe");
+    let (_, most) = counts_during(&daemon, "probe", || {
+        burst_served(&address, 24, "/slow?ms=100");
+    });
+    assert_eq!(most, 4);
+    daemon.wait_for_line(
+        "WARNING: [pool probe] server reached pm.max_children setting (4), consider raising it",
+    );
+}
+
+#[test]
+fn ondemand_goes_from_none_to_some_to_none() {
+    let pool =
+        "pm = ondemand\npm.max_children = 64\npm.process_idle_timeout = 1s\npm.max_spawn_rate = 64";
+    let daemon = Setup::new().wsgi("probe", PROBE, pool).start_alone();
+    let address = daemon.address("probe");
+    assert_eq!(daemon.worker_pids("probe"), []);
+
+    for round in 1..=2 {
+        let one = address.worker_pid();
+        assert!(one > 0);
+        let longest = burst_served(&address, 50, "/slow?ms=200")
+            .into_iter()
+            .max()
+            .expect("there were clients");
+        assert!(
+            longest < Duration::from_millis(1500),
+            "round {round}: somebody waited {longest:?}"
+        );
+        daemon.wait_for_workers("probe", 0);
+    }
+}
+
+/// Connections that are queued while every worker is busy are served as workers become free: none is forgotten.
+#[test]
+fn ondemand_forgets_no_connection() {
+    let pool = "pm = ondemand\npm.max_children = 2\npm.process_idle_timeout = 1s";
+    let daemon = Setup::new().wsgi("probe", PROBE, pool).start();
+    burst_served(&daemon.address("probe"), 20, "/slow?ms=50");
+}
+
+/// A lasting load settles: the pool has what it needs and neither grows nor forks any more.
+#[test]
+fn a_lasting_load_settles() {
+    let pool = "pm = dynamic\npm.max_children = 40\npm.start_servers = 2\npm.min_spare_servers = 2\npm.max_spare_servers = 4";
+    let daemon = Setup::new().wsgi("probe", PROBE, pool).start_alone();
+    let load = Load::start(&daemon.address("probe"), 6, "/slow?ms=100");
+    let (pids, since) = until_some("the workers stay the same for three seconds", PATIENCE, {
+        let mut last = (Vec::new(), Instant::now());
+        let daemon = &daemon;
+        move || {
+            let now = daemon.worker_pids("probe");
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            (last.1.elapsed() > Duration::from_secs(3)).then(|| last.clone())
+        }
+    });
+    assert!(
+        (8..=10).contains(&pids.len()),
+        "{} workers since {:?}",
+        pids.len(),
+        since.elapsed()
+    );
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+}

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them: formatting, lints, unit tests, the daemon from outside, and the
+# site that people try. Run it as root, with sudo, or as yourself; safe to run again. All it makes besides cargo's
+# target folder and missing Debian packages lies in a temporary folder, which is removed at the end.
+#
+# Set PREFORKD_TEST_PYTHONS to the interpreters, separated by colons, that are to be tried besides the system's own;
+# unset, those are looked for.
+set -euo pipefail
+umask 022
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+PATH=$PATH:${CARGO_HOME:-${HOME-}/.cargo}/bin:/usr/sbin
+
+user=$(id -un)
+[[ $EUID -ne 0 ]] || user=www-data
+scratch=$(mktemp -d)
+chmod 755 "$scratch"
+trap 'rm -rf "$scratch"' EXIT
+
+step() { printf '\n== %s\n' "$*"; }
+
+as_pool_user() {
+  if [[ $EUID -eq 0 ]]; then
+    setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups -- "$@"
+  else
+    "$@"
+  fi
+}
+
+version_of() { as_pool_user "$1" -c 'import ensurepip, hashlib, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+# Prints one interpreter a version, the virtual environment's own version left out. One that the pool's user cannot
+# reach, as below somebody's home, is copied to where it can.
+find_pythons() {
+  local candidate version prefix known found=()
+  known=" $(version_of "$1") 3.6 3.7 3.8 3.9 "
+  for candidate in /usr/bin/python3.1? /usr/local/bin/python3.1? "${HOME-}"/.pyenv/versions/3.1?.*/bin/python3; do
+    [[ -x $candidate ]] || continue
+    version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || continue
+    [[ $known != *" $version "* ]] || continue
+    if ! version_of "$candidate" >/dev/null; then
+      prefix=$("$candidate" -c 'import sys; print(sys.base_prefix)')
+      mkdir -p "$scratch/python$version/bin" "$scratch/python$version/lib"
+      cp "$prefix/bin/python$version" "$scratch/python$version/bin/"
+      tar -C "$prefix/lib" --exclude=test --exclude=site-packages --exclude=__pycache__ --exclude='config-*' \
+        -cf - "python$version" | tar -C "$scratch/python$version/lib" -xf -
+      candidate=$scratch/python$version/bin/python$version
+      version_of "$candidate" >/dev/null || continue
+    fi
+    known+="$version "
+    found+=("$candidate")
+  done
+  (IFS=: && echo "${found[*]}")
+}
+
+step "What the tests need"
+packaging/try/debian.sh nginx=nginx-light curl=curl cc=gcc cc=libc6-dev
+for component in rustfmt clippy; do
+  cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
+done
+packaging/try/venv.sh "$scratch/venv" "$user"
+export PREFORKD_TEST_VENV=$scratch/venv
+PREFORKD_TEST_PYTHONS=${PREFORKD_TEST_PYTHONS-$(cd / && find_pythons "$PREFORKD_TEST_VENV/bin/python3")}
+export PREFORKD_TEST_PYTHONS
+cargo --version
+nginx -v 2>&1
+"$PREFORKD_TEST_VENV/bin/python3" -c 'import django, sys; print("Python", sys.version.split()[0], "Django", django.__version__)'
+echo "other interpreters: ${PREFORKD_TEST_PYTHONS:-none}"
+
+step "Formatting and lints"
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "Build"
+cargo build --locked
+
+step "Tests"
+# The extension module's symbols are the interpreter's, so a test program of its own could not be linked; the daemon's
+# tests run it in real interpreters.
+cargo test --locked --workspace --exclude preforkd-python
+
+step "The site that people try"
+PREFORKD_TRY_DIR=$scratch/try packaging/try.sh --check
