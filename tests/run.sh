@@ -30,24 +30,32 @@ as_pool_user() {
 
 version_of() { as_pool_user "$1" -c 'import ensurepip, hashlib, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-# Prints one interpreter a version, the virtual environment's own version left out. One that the pool's user cannot
-# reach, as below somebody's home, is copied to where it can.
+# Copies an interpreter that the pool's user cannot reach, as below somebody's home, to where it can. Its shared library,
+# if it has one, is found through a script.
+copy_python() {
+  local version=$2 copy=$scratch/python$2 prefix libraries
+  prefix=$("$1" -c 'import sys; print(sys.base_prefix)')
+  shopt -s nullglob
+  libraries=("$prefix"/lib/libpython*.so*)
+  mkdir -p "$copy/bin" "$copy/lib"
+  cp "$prefix/bin/python$version" "$copy/bin/"
+  tar -C "$prefix/lib" --exclude=test --exclude=site-packages --exclude=__pycache__ --exclude='config-*' \
+    -cf - "python$version" "${libraries[@]##*/}" | tar -C "$copy/lib" -xf -
+  printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$copy/lib" "$copy/bin/python$version" >"$copy/python"
+  chmod 755 "$copy/python"
+  echo "$copy/python"
+}
+
+# Prints one interpreter a version, the virtual environment's own version left out.
 find_pythons() {
-  local candidate version prefix known found=()
+  local candidate version known found=()
   known=" $(version_of "$1") 3.6 3.7 3.8 3.9 "
   for candidate in /usr/bin/python3.1? /usr/local/bin/python3.1? "${HOME-}"/.pyenv/versions/3.1?.*/bin/python3; do
     [[ -x $candidate ]] || continue
     version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || continue
     [[ $known != *" $version "* ]] || continue
-    if ! version_of "$candidate" >/dev/null; then
-      prefix=$("$candidate" -c 'import sys; print(sys.base_prefix)')
-      mkdir -p "$scratch/python$version/bin" "$scratch/python$version/lib"
-      cp "$prefix/bin/python$version" "$scratch/python$version/bin/"
-      tar -C "$prefix/lib" --exclude=test --exclude=site-packages --exclude=__pycache__ --exclude='config-*' \
-        -cf - "python$version" | tar -C "$scratch/python$version/lib" -xf -
-      candidate=$scratch/python$version/bin/python$version
-      version_of "$candidate" >/dev/null || continue
-    fi
+    version_of "$candidate" >/dev/null || candidate=$(copy_python "$candidate" "$version")
+    version_of "$candidate" >/dev/null || continue
     known+="$version "
     found+=("$candidate")
   done
