@@ -8,6 +8,11 @@ import subprocess
 import time
 from statistics import median
 
+TITLES = {
+    "new": "hello, new connections",
+    "queued": "hello, new connections, more clients than workers",
+    "kept": "hello, kept connections",
+}
 FLOOR, OURS, PHP_FPM, UWSGI = "floor", "preforkd", "php-fpm", "uWSGI"
 
 
@@ -48,10 +53,11 @@ class Page:
             row = [name, f"{rate:,.0f}", f"{p50:,.0f}", f"{p99:,.0f}", f"{cpu:.1f}"]
             rows.append(row + ["–" if value is None else f"{value:.2f}" for value in ratios])
         head = ["server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "CPU ÷ floor", "CPU ÷ php-fpm"]
-        self.table(f"Hello, {mode} connections", note, head, rows)
-        limits = {"new": [(FLOOR, 1.3), (UWSGI, 0.7)], "kept": [(FLOOR, 1.8), (PHP_FPM, 0.5)]}
+        self.table(TITLES[mode].capitalize(), note, head, rows)
+        new = [(FLOOR, 1.3), (UWSGI, 0.7)]
+        limits = {"new": new, "queued": new, "kept": [(FLOOR, 1.8), (PHP_FPM, 0.5)]}
         for base, limit in limits[mode]:
-            what = f"hello, {mode} connections: CPU per request ÷ {base}'s"
+            what = f"{TITLES[mode]}: CPU per request ÷ {base}'s"
             self.target(what, limit, ratio(reports, OURS, base), ".2f")
 
     def burst(self, pm: str, results: dict[str, dict], note: str) -> None:

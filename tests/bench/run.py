@@ -26,8 +26,8 @@ from servers import Bench, Pool, Server
 HERE = Path(__file__).resolve().parent
 SITE = HERE.parent.parent / "packaging/try/site"
 WORKERS = 4
-CLIENTS = {"new": 8, "kept": WORKERS}
-"""New connections: twice the workers, so that one always waits to be accepted. Kept ones: as many as can be held."""
+CLIENTS = {"new": WORKERS, "queued": 2 * WORKERS, "kept": WORKERS}
+"""Clients by mode. A new connection finds a worker that waits for it; when queued, workers find connections that wait."""
 BURST_CLIENTS = 50
 BURST_CHILDREN = 64
 IDLE_WORKERS = 200
@@ -41,7 +41,7 @@ def hello(bench: Bench, kinds, rounds: int, seconds: float) -> dict[str, dict[st
         running = [stack.enter_context(kind(bench, Pool("hello", max_children=WORKERS))) for kind in kinds]
         for server in running:
             server.wait_for(f"{WORKERS} workers", lambda server=server: len(server.workers()) >= WORKERS)
-        turns = [(server, mode) for mode in CLIENTS for server in running if mode == "new" or server.keeps_connections]
+        turns = [(server, mode) for mode in CLIENTS for server in running if mode != "kept" or server.keeps_connections]
         for server, mode in turns:
             turn(server, mode, 0.3)
         for number in range(rounds):
