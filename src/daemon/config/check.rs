@@ -53,7 +53,7 @@ pub fn check(
             pools,
             notices,
         }),
-        _ => Err(Problems(problems)),
+        _ => Err(Problems::new(problems)),
     }
 }
 

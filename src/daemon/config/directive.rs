@@ -1,7 +1,7 @@
 //! What a directive is; [`super::table`] has them all.
 
 use super::raw::{Entry, RawGlobal, RawPool};
-use super::table::TABLE;
+use super::table::table;
 use super::{Global, Pool};
 
 /// The one definition of a directive.
@@ -90,9 +90,7 @@ impl<T: ToString> From<Option<T>> for Shown {
 impl Directive {
     /// The directive of a name, in any case.
     pub fn find(name: &str) -> Option<&'static Directive> {
-        TABLE
-            .iter()
-            .find(|directive| directive.name.eq_ignore_ascii_case(name))
+        table().find(|directive| directive.name.eq_ignore_ascii_case(name))
     }
 
     /// The directive whose name is most like a misspelt one.
@@ -104,8 +102,7 @@ impl Directive {
             return None;
         }
         let name = name.to_ascii_lowercase();
-        TABLE
-            .iter()
+        table()
             .map(|directive| {
                 (
                     strsim::normalized_damerau_levenshtein(&name, directive.name),
@@ -155,7 +152,7 @@ pub fn reference() -> String {
     ] {
         text.push_str(title);
         text.push('\n');
-        for directive in TABLE.iter().filter(|directive| included(directive)) {
+        for directive in table().filter(|directive| included(directive)) {
             text.push_str(&directive.paragraph());
         }
         text.push('\n');

@@ -1,7 +1,7 @@
 //! The configuration in effect, in php-fpm's form of it (`-tt`).
 
 use super::directive::{Reader, Shown};
-use super::table::TABLE;
+use super::table::table;
 use super::{Config, Listen, LogLevel};
 
 use std::fmt;
@@ -12,14 +12,14 @@ use std::fmt;
 /// for values that begin with `$` or have `$pool` in them, which INI files cannot express.
 pub fn dump(config: &Config) -> Vec<String> {
     let mut lines = vec!["[global]".to_owned()];
-    for directive in TABLE {
+    for directive in table() {
         if let Reader::Global { show, .. } = directive.reader {
             push(&mut lines, directive.name, show(&config.global));
         }
     }
     for pool in &config.pools {
         lines.push(format!("[{}]", pool.name));
-        for directive in TABLE {
+        for directive in table() {
             if let Reader::Pool { show, .. } = directive.reader {
                 push(&mut lines, directive.name, show(pool));
             }

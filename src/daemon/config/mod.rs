@@ -33,6 +33,8 @@ mod raw;
 mod read;
 mod scan;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use directive::reference;

@@ -12,6 +12,8 @@ pub struct Origin {
     pub file: Arc<Path>,
     /// The line's number, from 1; 0 if the file as a whole is meant.
     pub line: usize,
+    /// The line's place in the order of reading, over all files.
+    pub order: usize,
 }
 
 impl fmt::Display for Origin {
@@ -52,9 +54,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All mistakes of a configuration; at least one. Displayed one a line.
+/// All mistakes of a configuration; at least one. Displayed one a line, in the order in which files are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Puts mistakes in order.
+    pub fn new(mut problems: Vec<Problem>) -> Problems {
+        problems.sort_by_key(|problem| problem.origin.order);
+        Problems(problems)
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,6 +109,7 @@ mod tests {
             origin: Origin {
                 file: Path::new("/etc/x.conf").into(),
                 line,
+                order: 0,
             },
             section: subject.map(|_| "site".to_owned()),
             subject: subject.map(str::to_owned),
@@ -120,7 +131,7 @@ mod tests {
 
     #[test]
     fn problems_are_one_a_line() {
-        let problems = Problems(vec![problem(1, None, "a"), problem(2, None, "b")]);
+        let problems = Problems::new(vec![problem(1, None, "a"), problem(2, None, "b")]);
         assert_eq!(problems.to_string(), "/etc/x.conf:1: a\n/etc/x.conf:2: b");
     }
 

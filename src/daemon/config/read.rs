@@ -16,7 +16,7 @@ use super::directive::{Directive, Reader as Kind, Shape};
 use super::problem::{Origin, Problem, Problems};
 use super::raw::{Entry, Raw, RawPool, Section};
 use super::scan::{self, Line};
-use super::table::TABLE;
+use super::table::table;
 use super::{Config, Surroundings};
 
 const MAX_FILE: u64 = 1024 * 1024;
@@ -35,10 +35,11 @@ pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Prob
     let origin = Origin {
         file: file.into(),
         line: 0,
+        order: 0,
     };
     if let Err(rule) = reader.file(file, Place::Global, 0) {
         // Nothing else that could be said of a part of the configuration would be true of the whole.
-        return Err(Problems(vec![Problem {
+        return Err(Problems::new(vec![Problem {
             origin,
             section: None,
             subject: None,
@@ -124,6 +125,7 @@ impl<'a> Reader<'a> {
                 origin: Origin {
                     file: Arc::clone(&file),
                     line: index + 1,
+                    order: self.entries,
                 },
                 section: self.section_name(place).to_owned(),
                 subject: None,
@@ -324,7 +326,7 @@ impl<'a> Reader<'a> {
 
 /// The directives that have a default, each with an entry that sets it.
 fn defaults() -> impl Iterator<Item = (&'static Directive, Entry)> {
-    TABLE.iter().filter_map(|directive| {
+    table().filter_map(|directive| {
         let entry = Entry {
             origin: None,
             name: directive.name,

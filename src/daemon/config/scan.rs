@@ -204,3 +204,212 @@ fn trim_end(value: &mut String, firm: usize) {
     let length = value.trim_end_matches([' ', '\t']).len().max(firm);
     value.truncate(length);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn variable(name: &str) -> Option<OsString> {
+        match name {
+            "FOO" => Some("foo val".into()),
+            "EMPTY" => Some("".into()),
+            "LONG" => Some("x".repeat(MAX_VALUE).into()),
+            "BYTES" => {
+                use std::os::unix::ffi::OsStringExt;
+                Some(OsString::from_vec(vec![0xff]))
+            }
+            _ => None,
+        }
+    }
+
+    fn line(text: &str) -> Result<Line, String> {
+        scan(text.as_bytes(), &variable)
+    }
+
+    fn assigned(name: &str, key: Option<&str>, value: &str) -> Line {
+        Line::Assignment {
+            name: name.to_owned(),
+            key: key.map(str::to_owned),
+            value: value.to_owned(),
+        }
+    }
+
+    #[test]
+    fn lines_without_meaning() {
+        for text in ["", "   ", "\t", "\r", "; x", "  ;x = y", ";"] {
+            assert_eq!(line(text), Ok(Line::Blank), "{text:?}");
+        }
+        assert_eq!(scan(b"; caf\xe9", &variable), Ok(Line::Blank));
+    }
+
+    #[test]
+    fn sections() {
+        for (text, name) in [
+            ("[site]", "site"),
+            (" [ site ] ", "site"),
+            ("[site] ; comment", "site"),
+            ("[site];comment", "site"),
+            ("[\"site\"]", "site"),
+            ("[a b]", "a b"),
+            ("[]", ""),
+            ("[site]\r", "site"),
+        ] {
+            assert_eq!(line(text), Ok(Line::Section(name.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn left_sides() {
+        for (text, expected) in [
+            ("a = 1", assigned("a", None, "1")),
+            ("a=1", assigned("a", None, "1")),
+            (" a\t=\t1 \r", assigned("a", None, "1")),
+            ("a.b = 1", assigned("a.b", None, "1")),
+            ("A = 1", assigned("A", None, "1")),
+            ("a[] = 1", assigned("a", Some(""), "1")),
+            ("a[x] = 1", assigned("a", Some("x"), "1")),
+            ("a [ x ] = 1", assigned("a", Some("x"), "1")),
+            ("a['x'] = 1", assigned("a", Some("x"), "1")),
+            ("a[x=y;z] = 1", assigned("a", Some("x=y;z"), "1")),
+        ] {
+            assert_eq!(line(text), Ok(expected), "{text}");
+        }
+    }
+
+    /// What PHP 8.2's scanner makes of the same lines, but for those marked as ours.
+    #[test]
+    fn values() {
+        for (text, value) in [
+            // Comments.
+            ("b;c", "b"),
+            ("b ; c", "b"),
+            (r#""b;c" ; d"#, "b;c"),
+            ("'b;c' ; d", "b;c"),
+            (r"b\;c", r"b\"),
+            ("#b", "#b"),
+            // Blanks.
+            ("  b c\td  ", "b c\td"),
+            ("", ""),
+            (r#""""#, ""),
+            ("''", ""),
+            ("' '", " "),
+            (r#"" a ""#, " a "),
+            // Double quotes, and what is next to them.
+            (r#""b" c"#, "bc"),
+            (r#"b "c" d"#, "bcd"),
+            (r#"b"c"d"#, "bcd"),
+            (r#""a"  "b""#, "ab"),
+            (r#"" a " b"#, " a b"),
+            (r#""a'b""#, "a'b"),
+            (r#""b=c&d|(e)""#, "b=c&d|(e)"),
+            // Escapes.
+            (r#""x\"y""#, "x\"y"),
+            (r#""x\\y""#, r"x\y"),
+            (r#""x\ny""#, r"x\ny"),
+            (r#""x\'y""#, r"x\'y"),
+            (r"C:\x\y", r"C:\x\y"),
+            // Single quotes.
+            ("'b'c", "bc"),
+            ("'b' c", "b c"),
+            ("c 'b'", "c b"),
+            ("'a' 'b'", "a b"),
+            ("' a ' b", " a  b"),
+            (r#"'a' "b""#, "ab"),
+            (r#"'a"b'"#, "a\"b"),
+            (r"'x\'", r"x\"),
+            // Variables.
+            ("x${FOO}y", "xfoo valy"),
+            (r#""x${FOO}y""#, "xfoo valy"),
+            ("'x${FOO}y'", "x${FOO}y"),
+            ("${FOO} x", "foo val x"),
+            (r#"${FOO} "x""#, "foo valx"),
+            (r#""x" ${FOO}"#, "xfoo val"),
+            ("${NOPE}", ""),
+            ("$pool", "$pool"),
+            ("/run/$pool.sock", "/run/$pool.sock"),
+            ("$$x", "$$x"),
+            (r#""$""#, "$"),
+            // Other characters.
+            ("{b}", "{b}"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("%R - %u %t", "%R - %u %t"),
+            ("http://x/y?z", "http://x/y?z"),
+            ("caf\u{e9}", "caf\u{e9}"),
+            // PHP 8.3 has these.
+            ("${NOPE:-x y}", "x y"),
+            ("${FOO:-x}", "foo val"),
+            ("${EMPTY:-x}", ""),
+            // Ours: the characters, where PHP has an error or a constant.
+            ("b=c", "b=c"),
+            ("yes", "yes"),
+            ("None", "None"),
+            ("$", "$"),
+        ] {
+            let text = format!("a = {text}");
+            assert_eq!(line(&text), Ok(assigned("a", None, value)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong() {
+        for (text, rule) in [
+            ("a", "a has no value"),
+            ("a ; = 1", "a has no value"),
+            ("a[x]", "a has no value"),
+            ("a[x] y = 1", "a has no value"),
+            ("= 1", "no name before"),
+            ("[] = 1", "only a comment may follow"),
+            ("a[x = 1", "not closed with ]"),
+            ("[site", "not closed with ]"),
+            ("[site] x = 1", "only a comment may follow"),
+            ("# a = 1", "a comment starts with ;"),
+            ("a = \"open", "a double quote is not closed"),
+            (r#"a = "C:\x\""#, "a double quote is not closed"),
+            ("a = 'open", "a single quote is not closed"),
+            ("a = it's", "a single quote is not closed"),
+            ("a = ${FOO", "${ is not closed"),
+            ("a = \"${FOO\"", "${ is not closed"),
+            ("a = ${BYTES}", "BYTES is not UTF-8"),
+            ("a = b&c", "unquoted &"),
+            ("a = b|c", "unquoted |"),
+            ("a = b!c", "unquoted !"),
+            ("a = (b)", "unquoted ("),
+            ("a = b^c", "unquoted ^"),
+            ("a = ~b", "unquoted ~"),
+            ("a = \0", "control character"),
+            ("a = \u{1b}[m", "control character"),
+            ("a = ${LONG}x", "longer than"),
+            ("a = \"${LONG}x\"", "longer than"),
+        ] {
+            let error = line(text).expect_err(text);
+            assert!(error.contains(rule), "{text}: {error}");
+        }
+        let error = scan(b"a = caf\xe9", &variable).unwrap_err();
+        assert!(error.contains("not UTF-8"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_line_or_an_error(line in any::<Vec<u8>>()) {
+            let _ = scan(&line, &variable);
+        }
+
+        #[test]
+        fn any_line_of_the_language_is_a_line_or_an_error(
+            line in r#"[a-z. ]{0,8}(\[[a-z\]]{0,4})?[=; ]{0,3}([ \\;"'$\{\}A-Z:=(-]|\$\{FOO\}){0,24}"#
+        ) {
+            let _ = scan(line.as_bytes(), &variable);
+        }
+
+        #[test]
+        fn double_quotes_carry_any_text(text in r"[ -~]{0,40}") {
+            let quoted = text
+                .replace('\\', r"\\")
+                .replace('"', "\\\"")
+                .replace("${", "$\" \"{");
+            let line = scan(format!("a = \"{quoted}\"").as_bytes(), &variable);
+            prop_assert_eq!(line, Ok(assigned("a", None, &text)));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! How many workers a pool has, and how long they live.
+
+use preforkd_plan::scale::Mode;
+
+use super::seconds;
+use crate::config::directive::Shape::One;
+use crate::config::directive::Source::PhpFpm;
+use crate::config::directive::{Directive, Reader, Shown};
+use crate::config::raw::Manager;
+use crate::config::{MAX_CHILDREN, value};
+
+/// How many workers a pool has, and how long they live.
+pub static MANAGER: &[Directive] = &[
+    Directive {
+        name: "pm",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                const WORDS: &[(&str, Manager)] = &[
+                    ("static", Manager::Static),
+                    ("dynamic", Manager::Dynamic),
+                    ("ondemand", Manager::Ondemand),
+                ];
+                pool.pm.set(entry, value::word(&entry.text, WORDS))
+            },
+            show: |pool| {
+                let word = match pool.limits.mode {
+                    Mode::Static => "static",
+                    Mode::Dynamic { .. } => "dynamic",
+                    Mode::Ondemand { .. } => "ondemand",
+                };
+                Shown::One(word.to_owned())
+            },
+        },
+        text: "How the number of workers is managed. static: always pm.max_children; dynamic: the number of idle ones is kept between \
+               pm.min_spare_servers and pm.max_spare_servers; ondemand: none until a connection waits. Required.",
+    },
+    Directive {
+        name: "pm.max_children",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.max_children
+                    .set(entry, value::number(&entry.text, 1..=MAX_CHILDREN))
+            },
+            show: |pool| Shown::One(pool.limits.max_children.to_string()),
+        },
+        text: "The most workers the pool ever has, from 1 to 4096, and so the most requests at one time. Required.",
+    },
+    Directive {
+        name: "pm.start_servers",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.start_servers
+                    .set(entry, value::number(&entry.text, 1..=MAX_CHILDREN))
+            },
+            show: |pool| match pool.limits.mode {
+                Mode::Dynamic { start, .. } => Shown::One(start.to_string()),
+                Mode::Static | Mode::Ondemand { .. } => Shown::Unset,
+            },
+        },
+        text: "Workers forked at the start of a dynamic pool, between pm.min_spare_servers and pm.max_spare_servers. Without it the middle of the two.",
+    },
+    Directive {
+        name: "pm.min_spare_servers",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.min_spare_servers
+                    .set(entry, value::number(&entry.text, 1..=MAX_CHILDREN))
+            },
+            show: |pool| match pool.limits.mode {
+                Mode::Dynamic { min_spare, .. } => Shown::One(min_spare.to_string()),
+                Mode::Static | Mode::Ondemand { .. } => Shown::Unset,
+            },
+        },
+        text: "A dynamic pool with fewer idle workers than this grows at once. From 1 to pm.max_spare_servers; required for dynamic.",
+    },
+    Directive {
+        name: "pm.max_spare_servers",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.max_spare_servers
+                    .set(entry, value::number(&entry.text, 1..=MAX_CHILDREN))
+            },
+            show: |pool| match pool.limits.mode {
+                Mode::Dynamic { max_spare, .. } => Shown::One(max_spare.to_string()),
+                Mode::Static | Mode::Ondemand { .. } => Shown::Unset,
+            },
+        },
+        text: "A dynamic pool with more idle workers than this shrinks, by half of the excess each second. At most pm.max_children; required for dynamic.",
+    },
+    Directive {
+        name: "pm.max_spawn_rate",
+        shape: One,
+        default: Some("32"),
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.max_spawn_rate
+                    .set(entry, value::number(&entry.text, 1..=u32::MAX))
+            },
+            show: |pool| Shown::One(pool.limits.max_spawn_rate.to_string()),
+        },
+        text: "The most workers of the pool that are starting at one time; at least 1.",
+    },
+    Directive {
+        name: "pm.process_idle_timeout",
+        shape: One,
+        default: Some("10s"),
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.process_idle_timeout
+                    .set(entry, value::time(&entry.text, 1))
+            },
+            show: |pool| match pool.limits.mode {
+                Mode::Ondemand { idle_timeout } => Shown::One(seconds(idle_timeout)),
+                Mode::Static | Mode::Dynamic { .. } => Shown::Unset,
+            },
+        },
+        text: "How long a worker of an ondemand pool may be idle before it leaves; a time of at least 1s.",
+    },
+    Directive {
+        name: "pm.max_requests",
+        shape: One,
+        default: Some("0"),
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.max_requests
+                    .set(entry, value::number(&entry.text, 0..=u64::MAX))
+            },
+            show: |pool| Shown::One(pool.max_requests.to_string()),
+        },
+        text: "Requests after which a worker is replaced by a new one, against leaks; 0 is never.",
+    },
+    Directive {
+        name: "request_terminate_timeout",
+        shape: One,
+        default: Some("0"),
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.request_terminate_timeout
+                    .set(entry, value::time(&entry.text, 0))
+            },
+            show: |pool| {
+                Shown::One(
+                    pool.request_terminate_timeout
+                        .map_or("0".to_owned(), seconds),
+                )
+            },
+        },
+        text: "The longest a request may take, a time with s, m, h or d; then its worker is ended. 0 is no limit.",
+    },
+];
