@@ -9,6 +9,24 @@ use thiserror::Error;
 /// Version of everything in this file, and of the scoreboard's layout.
 pub const PROTOCOL: u32 = 1;
 
+/// The descriptor at which a mold has its channel to the master.
+pub const CONTROL_FD: i32 = 3;
+
+/// The descriptor at which a mold has the extension module's file, open for reading.
+pub const MODULE_FD: i32 = 4;
+
+/// What a mold's interpreter is started with, after `-c`: loads the extension module from [`MODULE_FD`], whatever stands
+/// at the file's path by then, and hands over to it. Its length is the room for the process's title.
+///
+/// A mold that finds that it cannot be forked tells [`FromMold::Threads`] and executes the same command anew. It begins
+/// with [`FromMold::Hello`] again, and is to be sent a [`ToMold::Setup`] with `preload` off.
+pub const BOOTSTRAP: &str = "import sys, importlib.machinery as machinery; \
+    loader = machinery.ExtensionFileLoader('preforkd', '/proc/self/fd/4'); \
+    spec = machinery.ModuleSpec('preforkd', loader, origin=loader.path); \
+    module = sys.modules['preforkd'] = loader.create_module(spec); \
+    loader.exec_module(module); \
+    module.mold(3)";
+
 /// Bytes of text that a message to the master may carry; more is cut.
 pub const MAX_TEXT: usize = 4096;
 
