@@ -61,8 +61,6 @@ pub enum Exit {
     Success = 0,
     /// The command line is wrong.
     Usage = 64,
-    /// An error of the daemon or of the system under it, after the start.
-    Software = 70,
     /// The configuration is wrong, or what it asks for cannot be set up.
     Config = 78,
 }

@@ -1,12 +1,35 @@
 //! The preforkd daemon.
+//!
+//! # Layout
+//! * [`cli`]: the command line
+//! * [`config`]: the configuration
+//! * [`master`]: the loop
+//! * [`pool`]: a pool at run time
+//! * [`spawn`]: making processes
+//! * [`listen`]: listening sockets
+//! * [`output`]: what workers print
+//! * [`log`] and [`notify`]: telling people, and systemd
+//! * [`token`]: what a descriptor belongs to
+
+#![forbid(unsafe_code)]
 
 mod cli;
 mod config;
+mod listen;
+mod log;
+mod master;
+mod notify;
+mod output;
+mod pool;
+mod spawn;
+mod token;
 
 use cli::{Cli, Exit};
 use nix::unistd::Uid;
+use std::io::IsTerminal;
 
 fn main() -> Exit {
+    preforkd_sys::title::init();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(stop) => {
@@ -15,29 +38,53 @@ fn main() -> Exit {
             return Exit::from(&stop);
         }
     };
+    let log = log::Log::install();
     let surroundings = config::Surroundings {
         effective_uid: Uid::effective(),
         variable: &|name| std::env::var_os(name),
     };
-    match config::load(&cli.file, &surroundings) {
-        Ok(config) => {
-            for notice in &config.notices {
-                eprintln!("NOTICE: {notice}");
-            }
-            if cli.test > 1 {
-                for line in config::dump(&config) {
-                    eprintln!("NOTICE: {line}");
-                }
-            }
-            eprintln!(
-                "NOTICE: configuration file {} test is successful",
-                cli.file.display()
-            );
-            Exit::Success
-        }
+    let config = match config::load(&cli.file, &surroundings) {
+        Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");
-            Exit::Config
+            tracing::error!("failed to load configuration file '{}'", cli.file.display());
+            tracing::error!("FPM initialization failed");
+            return Exit::Config;
         }
+    };
+    for notice in &config.notices {
+        tracing::info!("{notice}");
     }
+    if cli.test > 0 {
+        if cli.test > 1 {
+            for line in config::dump(&config) {
+                tracing::info!("{line}");
+            }
+        }
+        tracing::info!(
+            "configuration file {} test is successful",
+            cli.file.display()
+        );
+        return Exit::Success;
+    }
+    // A person at a terminal sees the log there, as with php-fpm.
+    let file = config
+        .global
+        .error_log
+        .as_deref()
+        .filter(|_| !std::io::stderr().is_terminal());
+    if let Err(error) = log.configure(config.global.log_level, file) {
+        let path = config
+            .global
+            .error_log
+            .as_deref()
+            .unwrap_or(std::path::Path::new("-"));
+        tracing::error!("failed to open error_log ({}): {error}", path.display());
+        return Exit::Config;
+    }
+    preforkd_sys::title::set(&format!(
+        "preforkd: master process ({})",
+        cli.file.display()
+    ));
+    master::run(config, log)
 }

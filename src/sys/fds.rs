@@ -7,6 +7,7 @@ use nix::libc;
 use nix::sys::socket::{SockFlag, accept4};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Closes all descriptors above standard error except `keep`.
 ///
@@ -101,3 +102,22 @@ pub unsafe fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open, and the caller vouches that nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// The listening sockets that systemd started this process with (`LISTEN_PID`, `LISTEN_FDS`; sd_listen_fds(3)), made
+/// close-on-exec. Empty when there are none, and at every call but the first.
+#[must_use]
+pub fn inherited_listeners() -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    if TAKEN.swap(true, Ordering::SeqCst) || number("LISTEN_PID") != Some(std::process::id()) {
+        return Vec::new();
+    }
+    let count = RawFd::try_from(number("LISTEN_FDS").unwrap_or(0).min(MAX_LISTENERS)).unwrap_or(0);
+    // SAFETY: systemd vouches that it opened these for this process, and this function takes them but once.
+    (3..3 + count)
+        .filter_map(|fd| unsafe { inherited(fd) }.ok())
+        .collect()
+}
+
+/// Listening sockets that are taken from systemd at most.
+const MAX_LISTENERS: u32 = 1024;

@@ -3,12 +3,14 @@
 //! The code of a child is a closure that returns [`Infallible`]: it leaves by `_exit` or `exec`, never by falling back
 //! into the loop of its parent. A panic in it is caught and ends the child with [`EX_SOFTWARE`].
 
-use crate::signals;
+use crate::{fds, signals};
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::convert::Infallible;
+use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// `EX_SOFTWARE` of sysexits.h: what a child that failed in its own code exits with, as php-fpm's do.
@@ -42,6 +44,53 @@ pub fn fork(child: impl FnOnce() -> Infallible) -> io::Result<Pid> {
     }
     signals::reset();
     run(child)
+}
+
+/// Forks a child as [`fork`] does, with `stdio` as its standard input, output and error, and nothing else of this
+/// process's descriptors but `keep`.
+///
+/// What the child inherits of other descriptors' owners is of no use to it; `child` works with what it was given in
+/// `keep` and never returns, so that nothing is dropped there.
+///
+/// # Errors
+/// As [`fork`].
+pub fn fork_keeping(
+    keep: &[BorrowedFd<'_>],
+    stdio: [BorrowedFd<'_>; 3],
+    child: impl FnOnce() -> Infallible,
+) -> io::Result<Pid> {
+    fork(|| {
+        // SAFETY: this process never returns into code that owns what stood at 0 to 2, and leaves by `_exit` or exec.
+        let placed = unsafe { fds::place(0, &stdio) };
+        let keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
+        // SAFETY: as above, for what is closed here.
+        if placed.is_err() || unsafe { fds::close_others(&keep) }.is_err() {
+            exit_now(EX_SOFTWARE);
+        }
+        child()
+    })
+}
+
+/// Turns this process into `program`, with `descriptors` as 0, 1, 2 and so on, and nothing else open.
+///
+/// To be called in a forked child. When it fails it says so on standard error and ends the process with
+/// [`EX_SOFTWARE`], since the descriptors of the old program are gone.
+pub fn exec(
+    program: &CStr,
+    arguments: &[CString],
+    environment: &[CString],
+    descriptors: &[BorrowedFd<'_>],
+) -> ! {
+    // SAFETY: whatever owned the numbers that are written over does not run any more: this function does not return.
+    let error = match unsafe { fds::place(0, descriptors) } {
+        Ok(()) => match nix::unistd::execve(program, arguments, environment) {
+            Ok(never) => match never {},
+            Err(error) => io::Error::from(error),
+        },
+        Err(error) => error,
+    };
+    eprintln!("cannot execute {}: {error}", program.to_string_lossy());
+    exit_now(EX_SOFTWARE)
 }
 
 /// Forks up to `count` (at most [`MAX_SIBLINGS`]) processes that are children of the nearest subreaper, not of this one.

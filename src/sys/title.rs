@@ -16,20 +16,17 @@ struct Area {
     length: usize,
 }
 
-/// Makes room for titles. To be called first of all in `main`, before there are threads.
+/// Makes room for titles. To be called first of all in `main`; does nothing in a process with several threads.
 ///
 /// Without it, and where `/proc` cannot be read, [`set`] has no more room than the command line.
-///
-/// # Safety
-/// No other thread may exist, and no pointer into the environment may be held.
-pub unsafe fn init() {
-    let Some((start, _, end)) = kernel_area() else {
+pub fn init() {
+    let Some((start, _, end)) = kernel_area().filter(|_| crate::fork::thread_count() == 1) else {
         return;
     };
     // Setting each variable anew makes the C library keep it in memory of its own.
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     for (name, value) in &variables {
-        // SAFETY: single-threaded, as the caller vouches.
+        // SAFETY: there is one thread, and Rust code reads the environment by copying.
         unsafe { std::env::remove_var(name) };
         // SAFETY: as above.
         unsafe { std::env::set_var(name, value) };

@@ -1,0 +1,235 @@
+//! The listening sockets of the pools.
+//!
+//! A socket that systemd passed is used for the pool that listens on its address. Any other is bound here: a Unix
+//! socket with its permissions from the first moment on, and only after nobody was found to listen on its path.
+
+use crate::config::{self, Listen};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect,
+    getsockname, getsockopt, listen, setsockopt, socket,
+};
+use nix::sys::stat::{Mode, umask};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a pool cannot listen.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Somebody answers on the address.
+    #[error("Another FPM instance seems to already listen on {0}")]
+    Taken(String),
+    /// Something that is not a socket is in the way.
+    #[error(
+        "unable to bind listening socket for address '{0}': there is a file that is not a socket"
+    )]
+    NotASocket(String),
+    /// The system refuses.
+    #[error("unable to bind listening socket for address '{address}': {} ({})", error.desc(), *error as i32)]
+    System {
+        /// The address as configured.
+        address: String,
+        /// Why.
+        error: Errno,
+    },
+}
+
+/// A pool's listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    /// The file to remove at the end, with its device and inode.
+    file: Option<(PathBuf, (u64, u64))>,
+}
+
+impl Listener {
+    /// The socket, not blocking.
+    #[must_use]
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Removes the file of a Unix socket that was bound here, unless somebody has put another in its place.
+    pub fn remove_file(&self) {
+        if let Some((path, file)) = &self.file
+            && identity(path) == Some(*file)
+        {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Listens for `pool`, on one of `inherited` if it has the pool's address.
+///
+/// # Errors
+/// See [`Error`].
+pub fn open(pool: &config::Pool, inherited: &mut Vec<OwnedFd>) -> Result<Listener, Error> {
+    let address = describe(&pool.listen);
+    let system = |error| Error::System {
+        address: address.clone(),
+        error,
+    };
+    let listener = match inherited
+        .iter()
+        .position(|socket| listens_on(socket, &pool.listen))
+    {
+        Some(index) => {
+            let socket = inherited.swap_remove(index);
+            tracing::info!(
+                "using inherited socket fd={}, \"{address}\"",
+                socket.as_raw_fd()
+            );
+            Listener { socket, file: None }
+        }
+        None => match &pool.listen {
+            Listen::Unix(path) => unix(pool, path, &address)?,
+            Listen::Tcp(address) => tcp(pool, *address).map_err(system)?,
+            Listen::Port(port) => match tcp(pool, SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)))
+            {
+                Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
+                    tcp(pool, SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port))).map_err(system)?
+                }
+                other => other.map_err(system)?,
+            },
+        },
+    };
+    fcntl(&listener.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
+    Ok(listener)
+}
+
+fn describe(address: &Listen) -> String {
+    match address {
+        Listen::Unix(path) => path.display().to_string(),
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Port(port) => port.to_string(),
+    }
+}
+
+fn listens_on(socket: &OwnedFd, address: &Listen) -> bool {
+    if getsockopt(socket, AcceptConn) != Ok(true) {
+        return false;
+    }
+    let Ok(bound) = getsockname::<SockaddrStorage>(socket.as_raw_fd()) else {
+        return false;
+    };
+    let inet = match (bound.as_sockaddr_in(), bound.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(SocketAddr::from((v4.ip(), v4.port()))),
+        (_, Some(v6)) => Some(SocketAddr::from((v6.ip(), v6.port()))),
+        (None, None) => None,
+    };
+    match address {
+        Listen::Unix(path) => bound.as_unix_addr().and_then(UnixAddr::path) == Some(path),
+        Listen::Tcp(address) => inet == Some(*address),
+        Listen::Port(port) => {
+            inet.is_some_and(|inet| inet.port() == *port && inet.ip().is_unspecified())
+        }
+    }
+}
+
+fn backlog(pool: &config::Pool) -> Backlog {
+    // The kernel clamps it to net.core.somaxconn.
+    let wanted = pool.backlog.and_then(|wanted| i32::try_from(wanted).ok());
+    wanted
+        .and_then(|wanted| Backlog::new(wanted).ok())
+        .unwrap_or(Backlog::MAXALLOWABLE)
+}
+
+fn tcp(pool: &config::Pool, address: SocketAddr) -> nix::Result<Listener> {
+    let family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        // A bare port means IPv4 as well; a given IPv6 address means what it says.
+        setsockopt(
+            &socket,
+            Ipv6V6Only,
+            &!matches!(pool.listen, Listen::Port(_)),
+        )?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&socket, backlog(pool))?;
+    Ok(Listener { socket, file: None })
+}
+
+fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Error> {
+    let system = |error| Error::System {
+        address: address.to_owned(),
+        error,
+    };
+    make_way(path, address)?;
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .map_err(system)?;
+    let unix_address = UnixAddr::new(path).map_err(system)?;
+    let before = umask(Mode::from_bits_truncate(0o777 & !pool.listen_mode));
+    let bound = bind(socket.as_raw_fd(), &unix_address);
+    umask(before);
+    bound.map_err(system)?;
+    let io =
+        |error: std::io::Error| system(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
+    if pool.listen_owner.is_some() || pool.listen_group.is_some() {
+        chown(
+            path,
+            pool.listen_owner.map(|uid| uid.as_raw()),
+            pool.listen_group.map(|gid| gid.as_raw()),
+        )
+        .map_err(io)?;
+    }
+    listen(&socket, backlog(pool)).map_err(system)?;
+    let file = identity(path).map(|file| (path.to_path_buf(), file));
+    Ok(Listener { socket, file })
+}
+
+/// Removes a socket that nobody listens on any more.
+fn make_way(path: &Path, address: &str) -> Result<(), Error> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        // Nothing is there; what else is wrong, binding will tell.
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(Error::NotASocket(address.to_owned()));
+    }
+    let system = |error| Error::System {
+        address: address.to_owned(),
+        error,
+    };
+    let probe = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )
+    .map_err(system)?;
+    match connect(
+        probe.as_fd().as_raw_fd(),
+        &UnixAddr::new(path).map_err(system)?,
+    ) {
+        // EAGAIN: somebody listens and has a full queue.
+        Ok(()) | Err(Errno::EAGAIN) => Err(Error::Taken(address.to_owned())),
+        Err(_) => {
+            // If it cannot be removed, binding fails and says why.
+            let _ = std::fs::remove_file(path);
+            Ok(())
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path)
+        .ok()
+        .map(|metadata| (metadata.dev(), metadata.ino()))
+}

@@ -1,0 +1,823 @@
+//! One pool at run time: what happens to its processes becomes events of [`plan`](preforkd_plan::pool), and what the
+//! plan asks for is performed here.
+
+use crate::config::{self, Application};
+use crate::listen::Listener;
+use crate::output::{Held, Output};
+use crate::spawn::{self, Shared, Spawned};
+use crate::token::Token;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use preforkd_plan::pool::{Action, Event, Pool as Plan, Timeouts, View};
+use preforkd_plan::scale::Mode;
+use preforkd_plan::time::Time;
+use preforkd_sys::channel::MAX_MESSAGE;
+use preforkd_sys::clock;
+use preforkd_sys::queue::{Gauge, Queue, Target};
+use preforkd_sys::scoreboard::{Scoreboard, State};
+use preforkd_worker::message::{FromMold, FromWorker, PROTOCOL, ToWorker};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// How long a mold or a worker may take to get ready.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// As many workers at once make the pool busy enough to say so, as in php-fpm.
+const BUSY_SPAWN: usize = 8;
+
+/// What the pools of a master have in common.
+#[derive(Debug)]
+pub struct Common {
+    /// The master's poll set.
+    pub epoll: Epoll,
+    /// Asks for accept queues.
+    pub gauge: Gauge,
+    /// The Python extension module, if a pool needs it.
+    pub extension: Option<File>,
+    /// Whether debug lines are logged.
+    pub notes: bool,
+    /// How long a worker that was asked to leave may take.
+    pub control_timeout: Duration,
+}
+
+/// A pool.
+#[derive(Debug)]
+pub struct Pool {
+    index: u32,
+    config: config::Pool,
+    plan: Plan,
+    listener: Listener,
+    target: Target,
+    board: Scoreboard,
+    generation: u32,
+    workers: Vec<Option<Process>>,
+    mold: Option<Process>,
+    /// Cleared when importing the application turned out to start threads.
+    preload: bool,
+    /// What the last process that did not come up printed.
+    last_failure: Held,
+    watches_listener: bool,
+    /// When the plan wants to be asked next.
+    deadline: Option<Time>,
+    /// Whether something has happened that the plan has to settle.
+    dirty: bool,
+    actions: Vec<Action>,
+    /// Whether a worker or the mold has come up, or failed to.
+    decided: bool,
+    /// Workers that died unasked and have not been replaced.
+    lost: u32,
+}
+
+/// A worker or a mold.
+#[derive(Debug)]
+struct Process {
+    spawned: Spawned,
+    started: Time,
+    /// Its output, while it starts.
+    held: Option<Held>,
+    /// It was told to leave, or killed: its end is no news.
+    leaving: bool,
+}
+
+impl Process {
+    fn new(spawned: Spawned, hold: bool) -> Self {
+        Self {
+            spawned,
+            started: now(),
+            held: hold.then(Held::default),
+            leaving: false,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.spawned.pid {
+            // A process that is gone already is reaped in its time.
+            let _ = kill(pid, signal);
+        }
+    }
+
+    fn pid_text(&self) -> String {
+        self.spawned
+            .pid
+            .map_or_else(|| "-".to_owned(), |pid| pid.to_string())
+    }
+}
+
+fn now() -> Time {
+    Time(clock::now())
+}
+
+/// What the plan sees of a pool.
+struct Sight<'a> {
+    board: &'a Scoreboard,
+    listener: &'a Listener,
+    target: Target,
+    gauge: &'a Gauge,
+}
+
+impl View for Sight<'_> {
+    fn worker(&self, slot: u32) -> Option<(bool, Time)> {
+        let entry = self.board.entry(slot)?;
+        match entry.state {
+            State::Vacant | State::Starting => None,
+            State::Idle => Some((false, Time(entry.since))),
+            State::Busy => Some((true, Time(entry.since))),
+        }
+    }
+
+    fn queue(&self) -> u32 {
+        self.read().length
+    }
+}
+
+impl Sight<'_> {
+    fn read(&self) -> Queue {
+        // A queue that cannot be read counts as empty: the idle bounds still hold.
+        self.gauge
+            .read(self.listener.socket().as_fd(), self.target)
+            .unwrap_or_default()
+    }
+}
+
+impl Pool {
+    /// A pool that listens and has no process yet.
+    ///
+    /// # Errors
+    /// What making its scoreboard, or watching it, gives.
+    pub fn new(
+        index: u32,
+        config: config::Pool,
+        listener: Listener,
+        common: &Common,
+    ) -> io::Result<Self> {
+        let board = Scoreboard::create(config.limits.max_children)?;
+        common.epoll.add(
+            board.notice_fd(),
+            EpollEvent::new(EpollFlags::EPOLLIN, Token::Notice { pool: index }.into()),
+        )?;
+        let timeouts = Timeouts {
+            start: START_TIMEOUT,
+            terminate: config.request_terminate_timeout,
+            control: common.control_timeout,
+        };
+        Ok(Self {
+            index,
+            plan: Plan::new(config.limits, timeouts, spawn::needs_mold(&config)),
+            target: Target::of(listener.socket().as_fd())?,
+            listener,
+            board,
+            generation: 1,
+            workers: (0..config.limits.max_children).map(|_| None).collect(),
+            mold: None,
+            preload: true,
+            last_failure: Held::default(),
+            watches_listener: false,
+            deadline: None,
+            dirty: true,
+            actions: Vec::new(),
+            decided: false,
+            lost: 0,
+            config,
+        })
+    }
+
+    /// Whether it has come up, or failed to, or has nothing to come up with.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.decided
+            || (matches!(self.config.limits.mode, Mode::Ondemand { .. })
+                && !spawn::needs_mold(&self.config))
+    }
+
+    /// Whether none of its processes is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plan.is_empty() && self.mold.is_none()
+    }
+
+    /// The next instant at which it wants to be looked at.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        if self.dirty {
+            Some(Time(0))
+        } else {
+            self.deadline
+        }
+    }
+
+    /// Removes the file of its socket.
+    pub fn remove_socket(&self) {
+        self.listener.remove_file();
+    }
+
+    /// Takes in what happened, as an event of the plan.
+    pub fn on(&mut self, event: Event) {
+        self.plan.on(now(), event, &mut self.actions);
+        self.dirty = true;
+    }
+
+    /// A descriptor of its processes, or its listening socket, is ready.
+    pub fn ready(&mut self, token: Token, common: &Common) {
+        match token {
+            Token::Notice { .. } => {
+                self.board.take_notice();
+                self.dirty = true;
+            }
+            Token::Listener { .. } => self.dirty = true,
+            Token::Control { slot, .. } => self.worker_messages(slot, common),
+            Token::MoldControl { .. } => self.mold_messages(common),
+            Token::Output { slot, stream, .. } => {
+                let pool = &self.config;
+                if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
+                    take_output(process, usize::from(stream), "child", pool, common);
+                }
+            }
+            Token::MoldOutput { stream, .. } => {
+                if let Some(process) = &mut self.mold {
+                    take_output(process, usize::from(stream), "mold", &self.config, common);
+                }
+            }
+            Token::Signals => {}
+        }
+    }
+
+    /// Stops: workers leave after their request, or at once.
+    pub fn stop(&mut self, event: Event) {
+        if let Some(mold) = &mut self.mold {
+            mold.leaving = true;
+            mold.signal(Signal::SIGTERM);
+        }
+        self.on(event);
+    }
+
+    /// A process has died. Returns whether it was one of this pool's.
+    pub fn reaped(&mut self, pid: Pid, status: WaitStatus) -> bool {
+        if let Some(process) = self.mold.take_if(|mold| mold.spawned.pid == Some(pid)) {
+            self.mold_died(process, status);
+            return true;
+        }
+        let is_it = |process: &Option<Process>| {
+            process
+                .as_ref()
+                .is_some_and(|process| process.spawned.pid == Some(pid))
+        };
+        let Some(slot) = self.workers.iter().position(is_it) else {
+            return false;
+        };
+        if let (Some(process), Ok(slot)) = (self.workers[slot].take(), u32::try_from(slot)) {
+            self.worker_died(slot, process, Some(status));
+        }
+        true
+    }
+
+    /// Reads what the workers whose pid is not known yet have said, so that their death can be told from a stranger's.
+    pub fn learn_pids(&mut self, common: &Common) {
+        for slot in 0..self.config.limits.max_children {
+            if self.workers[slot as usize]
+                .as_ref()
+                .is_some_and(|process| process.spawned.pid.is_none())
+            {
+                self.worker_messages(slot, common);
+            }
+        }
+    }
+
+    /// Does what follows from all that has happened.
+    pub fn settle(&mut self, common: &Common) {
+        self.dirty = false;
+        // Each round performs something or is the last; the bound is for a race that never ends.
+        for _ in 0..16 {
+            let mut actions = std::mem::take(&mut self.actions);
+            let sight = Sight {
+                board: &self.board,
+                listener: &self.listener,
+                target: self.target,
+                gauge: &common.gauge,
+            };
+            self.plan.settle(now(), &sight, &mut actions);
+            let spawning = actions
+                .iter()
+                .filter(|action| matches!(action, Action::Spawn { .. }))
+                .count();
+            if spawning >= BUSY_SPAWN
+                && self.decided
+                && matches!(self.config.limits.mode, Mode::Dynamic { .. })
+            {
+                let census = self.plan.census();
+                tracing::warn!(
+                    "[pool {}] seems busy (you may need to increase pm.start_servers, or pm.min/max_spare_servers), \
+                     spawning {spawning} children, there are {} idle, and {} total children",
+                    self.config.name,
+                    census.idle,
+                    census.total() - u32::try_from(spawning).unwrap_or(0)
+                );
+            }
+            let idle = self.plan.census().idle;
+            let quiet = actions.is_empty();
+            for action in actions {
+                self.perform(action, common);
+            }
+            let (low, high) = self.plan.watermarks();
+            self.board.set_watermarks(low, high);
+            let count = self.board.idle_count();
+            // A worker that turned before the watermarks were set has not told.
+            let missed = (count < low && count < idle) || (count > high && count > idle);
+            if quiet && !missed && self.actions.is_empty() {
+                break;
+            }
+        }
+        self.watch_listener(common);
+        self.deadline = self.plan.deadline(now());
+    }
+
+    fn shared(&self, common: &Common) -> Shared<'_> {
+        Shared {
+            pool: &self.config,
+            listener: self.listener.socket().as_fd(),
+            board: &self.board,
+            generation: self.generation,
+            notes: common.notes,
+        }
+    }
+
+    /// The one place where the plan's decisions have effects. What fails comes back as an event.
+    fn perform(&mut self, action: Action, common: &Common) {
+        match action {
+            Action::StartMold => {
+                if let Err(error) = self.start_mold(common) {
+                    tracing::error!("[pool {}] cannot start the mold: {error}", self.config.name);
+                    self.on(Event::MoldGone);
+                }
+            }
+            Action::KillMold => {
+                if let Some(mold) = &self.mold {
+                    tracing::warn!(
+                        "[pool {}] mold {} is not ready after {} s, killing it",
+                        self.config.name,
+                        mold.pid_text(),
+                        START_TIMEOUT.as_secs()
+                    );
+                    mold.signal(Signal::SIGKILL);
+                }
+            }
+            Action::Spawn { slot } => {
+                if let Err(error) = self.spawn(slot, common) {
+                    tracing::error!("[pool {}] fork() failed: {error}", self.config.name);
+                    self.on(Event::SpawnFailed { slot });
+                }
+            }
+            Action::Retire { slot } => self.tell(slot, ToWorker::Retire),
+            Action::Nudge { slot } => self.tell(slot, ToWorker::Nudge),
+            Action::SignalTerm { slot } => self.signal(slot, Signal::SIGTERM),
+            Action::SignalKill { slot } => self.signal(slot, Signal::SIGKILL),
+            Action::ReportSaturated => {
+                tracing::warn!(
+                    "[pool {}] server reached pm.max_children setting ({}), consider raising it",
+                    self.config.name,
+                    self.config.limits.max_children
+                );
+            }
+            Action::ReportBackOff { failures, wait } => {
+                self.decided = true;
+                let last = self
+                    .last_failure
+                    .lines()
+                    .last()
+                    .map_or(String::new(), |line| format!("; its last words: {line}"));
+                tracing::error!(
+                    "[pool {}] cannot start: {failures} failure(s) in a row, trying again in {:.1} seconds{last}",
+                    self.config.name,
+                    wait.as_secs_f64()
+                );
+            }
+        }
+    }
+
+    fn start_mold(&mut self, common: &Common) -> io::Result<()> {
+        let (Application::Wsgi(wsgi), Some(extension)) =
+            (&self.config.application, &common.extension)
+        else {
+            return Err(io::Error::other("the pool needs none"));
+        };
+        let spawned = spawn::mold(&self.config, wsgi, extension)?;
+        watch(
+            &spawned,
+            common,
+            Token::MoldControl { pool: self.index },
+            |stream| Token::MoldOutput {
+                pool: self.index,
+                stream,
+            },
+        )?;
+        // The first failure is told as it happens; the same one again is not told again.
+        self.mold = Some(Process::new(spawned, !self.last_failure.is_empty()));
+        Ok(())
+    }
+
+    fn spawn(&mut self, slot: u32, common: &Common) -> io::Result<()> {
+        let shared = self.shared(common);
+        let spawned = match (&self.config.application, &self.mold) {
+            (Application::Hello, _) => spawn::hello(shared, slot)?,
+            (Application::Wsgi(_), Some(mold)) => {
+                spawn::by_mold(shared, &mold.spawned.control, slot)?
+            }
+            (Application::Wsgi(_), None) => return Err(io::Error::other("the mold is gone")),
+        };
+        if let Some(pid) = spawned.pid {
+            self.log_started(pid);
+        }
+        watch(
+            &spawned,
+            common,
+            Token::Control {
+                pool: self.index,
+                slot,
+            },
+            |stream| Token::Output {
+                pool: self.index,
+                slot,
+                stream,
+            },
+        )?;
+        self.workers[slot as usize] = Some(Process::new(spawned, true));
+        Ok(())
+    }
+
+    fn log_started(&mut self, pid: Pid) {
+        if self.lost > 0 {
+            self.lost -= 1;
+            tracing::info!("[pool {}] child {pid} started", self.config.name);
+        } else {
+            tracing::debug!("[pool {}] child {pid} started", self.config.name);
+        }
+    }
+
+    fn tell(&mut self, slot: u32, message: ToWorker) {
+        if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
+            process.leaving |= message == ToWorker::Retire;
+            if let Err(error) = process.spawned.control.send(&[message as u8], &[])
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                tracing::warn!(
+                    "[pool {}] cannot tell child {}: {error}",
+                    self.config.name,
+                    process.pid_text()
+                );
+            }
+        }
+    }
+
+    fn signal(&mut self, slot: u32, signal: Signal) {
+        if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
+            process.leaving |= signal == Signal::SIGTERM;
+            process.signal(signal);
+        }
+    }
+
+    fn worker_messages(&mut self, slot: u32, common: &Common) {
+        let mut buffer = [0; MAX_MESSAGE / 8];
+        while let Some(Some(process)) = self.workers.get_mut(slot as usize) {
+            let received = match process.spawned.control.try_receive(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                other => other.ok(),
+            };
+            let message = match &received {
+                Some(received) if received.length > 0 => {
+                    FromWorker::decode(&buffer[..received.length]).ok()
+                }
+                _ => None,
+            };
+            let sender = received.and_then(|received| received.sender);
+            let Some(message) = message else {
+                // Its end, or nonsense: either way it is not to be listened to any more. One with a pid is reaped.
+                let _ = common.epoll.delete(&process.spawned.control);
+                if process.spawned.pid.is_none() {
+                    if let Some(process) = self.workers[slot as usize].take() {
+                        self.worker_died(slot, process, None);
+                    }
+                }
+                return;
+            };
+            match message {
+                FromWorker::Hello => {
+                    if process.spawned.pid.is_none()
+                        && let Some(pid) = sender
+                    {
+                        process.spawned.pid = Some(pid);
+                        self.log_started(pid);
+                    }
+                }
+                FromWorker::Ready => {
+                    if let Some(held) = process.held.take() {
+                        tell_held(&held, process, "child", &self.config);
+                    }
+                    self.decided = true;
+                    self.last_failure = Held::default();
+                    self.on(Event::Ready { slot });
+                }
+                FromWorker::WornOut => self.on(Event::WornOut { slot }),
+                FromWorker::TimedOut => {
+                    process.leaving = true;
+                    self.log_timeout(slot);
+                }
+                FromWorker::CannotStart => {}
+                FromWorker::Note { text } => {
+                    tracing::debug!(
+                        "[pool {}] child {}: {text}",
+                        self.config.name,
+                        process.pid_text()
+                    );
+                }
+            }
+        }
+    }
+
+    fn log_timeout(&self, slot: u32) {
+        let Some(Some(process)) = self.workers.get(slot as usize) else {
+            return;
+        };
+        let request = self.board.request(slot);
+        let begun = request.as_ref().map_or(0, |request| request.begun);
+        let text = request.map_or_else(Vec::new, |request| request.text);
+        let text = String::from_utf8_lossy(&text).replace('\0', " ");
+        tracing::warn!(
+            "[pool {}] child {} (request: \"{text}\") execution timed out ({:.6} sec), terminating",
+            self.config.name,
+            process.pid_text(),
+            now().since(Time(begun)).as_secs_f64()
+        );
+    }
+
+    fn mold_messages(&mut self, common: &Common) {
+        let mut buffer = [0; MAX_MESSAGE / 8];
+        while let Some(mold) = &mut self.mold {
+            let message = match mold.spawned.control.try_receive(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(received) if received.length > 0 => {
+                    FromMold::decode(&buffer[..received.length]).ok()
+                }
+                Ok(_) | Err(_) => None,
+            };
+            let Some(message) = message else {
+                // Its end, or nonsense, after which it is of no use. Its death will be seen.
+                let _ = common.epoll.delete(&mold.spawned.control);
+                mold.signal(Signal::SIGTERM);
+                return;
+            };
+            match message {
+                FromMold::Hello { protocol } if protocol != PROTOCOL => {
+                    tracing::error!(
+                        "[pool {}] the Python extension module speaks protocol {protocol} and this daemon {PROTOCOL}; they have to be of one version",
+                        self.config.name
+                    );
+                    mold.signal(Signal::SIGKILL);
+                }
+                FromMold::Hello { .. } => self.set_up_mold(common),
+                FromMold::Ready => {
+                    if let Some(held) = mold.held.take() {
+                        tell_held(&held, mold, "mold", &self.config);
+                    }
+                    tracing::info!(
+                        "[pool {}] mold {} is ready (generation {})",
+                        self.config.name,
+                        mold.pid_text(),
+                        self.generation
+                    );
+                    self.on(Event::MoldReady);
+                }
+                FromMold::Failed => {}
+                FromMold::Threads { names } => {
+                    tracing::warn!(
+                        "[pool {}] importing the application started threads ({names}), so that it cannot be forked; each worker imports it itself",
+                        self.config.name
+                    );
+                    self.preload = false;
+                }
+                FromMold::SpawnFailed { slot } => {
+                    if let Some(Some(process)) = self.workers.get(slot as usize)
+                        && process.spawned.pid.is_none()
+                    {
+                        tracing::error!("[pool {}] the mold could not fork", self.config.name);
+                        self.workers[slot as usize] = None;
+                        self.on(Event::SpawnFailed { slot });
+                    }
+                }
+            }
+        }
+    }
+
+    fn set_up_mold(&self, common: &Common) {
+        if let (Application::Wsgi(wsgi), Some(mold)) = (&self.config.application, &self.mold)
+            && let Err(error) = spawn::set_up_mold(
+                self.shared(common),
+                wsgi,
+                &mold.spawned.control,
+                self.preload,
+            )
+        {
+            tracing::error!(
+                "[pool {}] cannot set up the mold: {error}",
+                self.config.name
+            );
+            mold.signal(Signal::SIGKILL);
+        }
+    }
+
+    fn mold_died(&mut self, mut process: Process, status: WaitStatus) {
+        drain(&mut process, "mold", &self.config);
+        let (how, clean) = describe(status);
+        let after = now().since(process.started).as_secs_f64();
+        let text = format!(
+            "[pool {}] mold {} {how} after {after:.6} seconds from start",
+            self.config.name,
+            process.pid_text()
+        );
+        let repeated = self.tell_failure(&mut process, "mold");
+        if process.leaving || repeated {
+            tracing::debug!("{text}");
+        } else if clean {
+            tracing::info!("{text}");
+        } else {
+            tracing::warn!("{text}");
+        }
+        // Workers that it was asked for and has not forked will say so by the end of their channels.
+        self.on(Event::MoldGone);
+    }
+
+    fn worker_died(&mut self, slot: u32, mut process: Process, status: Option<WaitStatus>) {
+        drain(&mut process, "child", &self.config);
+        let served = self
+            .board
+            .entry(slot)
+            .is_some_and(|entry| entry.requests > 0);
+        let repeated = self.tell_failure(&mut process, "child");
+        if let Some(status) = status {
+            let (how, clean) = describe(status);
+            let after = now().since(process.started).as_secs_f64();
+            let text = format!(
+                "[pool {}] child {} {how} after {after:.6} seconds from start",
+                self.config.name,
+                process.pid_text()
+            );
+            match (process.leaving && clean || repeated, clean) {
+                (true, _) => tracing::debug!("{text}"),
+                (false, true) => tracing::info!("{text}"),
+                (false, false) => tracing::warn!("{text}"),
+            }
+        }
+        if !process.leaving {
+            self.lost += 1;
+        }
+        self.board.vacate(slot);
+        self.on(Event::Gone { slot, served });
+    }
+
+    /// Tells what a process that did not come up printed, unless the one before it printed the same. Returns whether it
+    /// did.
+    fn tell_failure(&mut self, process: &mut Process, kind: &str) -> bool {
+        let Some(held) = process.held.take() else {
+            return false;
+        };
+        let repeated = held == self.last_failure && !held.is_empty();
+        if !repeated {
+            tell_held(&held, process, kind, &self.config);
+        }
+        if !process.leaving {
+            self.last_failure = held;
+        }
+        repeated
+    }
+
+    fn watch_listener(&mut self, common: &Common) {
+        let wanted = self.plan.watches_listener();
+        if wanted == self.watches_listener {
+            return;
+        }
+        let listener = self.listener.socket();
+        let changed = if wanted {
+            // Edge-triggered: each connection wakes the master once, also while the ones before it still wait.
+            let event = EpollEvent::new(
+                EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
+                Token::Listener { pool: self.index }.into(),
+            );
+            common.epoll.add(listener, event)
+        } else {
+            common.epoll.delete(listener)
+        };
+        match changed {
+            Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => self.watches_listener = wanted,
+            Err(error) => tracing::error!(
+                "[pool {}] cannot watch the listening socket: {error}",
+                self.config.name
+            ),
+        }
+    }
+}
+
+fn watch(
+    spawned: &Spawned,
+    common: &Common,
+    control: Token,
+    output: impl Fn(u8) -> Token,
+) -> io::Result<()> {
+    common.epoll.add(
+        &spawned.control,
+        EpollEvent::new(EpollFlags::EPOLLIN, control.into()),
+    )?;
+    for (stream, pipe) in (0..).zip(spawned.output.iter().flatten()) {
+        common.epoll.add(
+            pipe.pipe(),
+            EpollEvent::new(EpollFlags::EPOLLIN, output(stream).into()),
+        )?;
+    }
+    Ok(())
+}
+
+fn take_output(
+    process: &mut Process,
+    stream: usize,
+    kind: &str,
+    pool: &config::Pool,
+    common: &Common,
+) {
+    let pid = process.pid_text();
+    let held = &mut process.held;
+    if let Some(output) = process
+        .spawned
+        .output
+        .as_mut()
+        .and_then(|outputs| outputs.get_mut(stream))
+    {
+        let goes_on = output.take(&mut |line| said(line, held, stream, kind, &pid, pool));
+        if !goes_on {
+            let _ = common.epoll.delete(output.pipe());
+        }
+    }
+}
+
+fn drain(process: &mut Process, kind: &str, pool: &config::Pool) {
+    let pid = process.pid_text();
+    let held = &mut process.held;
+    for (stream, output) in process.spawned.output.iter_mut().flatten().enumerate() {
+        Output::drain(output, &mut |line| {
+            said(line, held, stream, kind, &pid, pool)
+        });
+    }
+}
+
+fn said(
+    line: &str,
+    held: &mut Option<Held>,
+    stream: usize,
+    kind: &str,
+    pid: &str,
+    pool: &config::Pool,
+) {
+    match held {
+        Some(held) => held.push(line.to_owned()),
+        None => tell(
+            line,
+            if stream == 0 { "stdout" } else { "stderr" },
+            kind,
+            pid,
+            pool,
+        ),
+    }
+}
+
+fn tell_held(held: &Held, process: &Process, kind: &str, pool: &config::Pool) {
+    for line in held.lines() {
+        tell(line, "stderr", kind, &process.pid_text(), pool);
+    }
+}
+
+fn tell(line: &str, stream: &str, kind: &str, pid: &str, pool: &config::Pool) {
+    if pool.decorate_workers_output {
+        tracing::warn!(
+            "[pool {}] {kind} {pid} said into {stream}: \"{line}\"",
+            pool.name
+        );
+    } else {
+        tracing::warn!("{line}");
+    }
+}
+
+/// How a process ended, in php-fpm's words, and whether it did so by itself and without complaint.
+fn describe(status: WaitStatus) -> (String, bool) {
+    match status {
+        WaitStatus::Exited(_, code) => (format!("exited with code {code}"), code == 0),
+        WaitStatus::Signaled(_, signal, dumped) => {
+            let dumped = if dumped { " - core dumped" } else { "" };
+            (
+                format!("exited on signal {} ({signal}{dumped})", signal as i32),
+                false,
+            )
+        }
+        other => (format!("ended ({other:?})"), false),
+    }
+}

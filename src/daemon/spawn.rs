@@ -1,0 +1,353 @@
+//! Making processes: workers that the master forks itself, molds, and workers that a mold forks for it.
+
+use crate::config::{Application, Mount, Pool, Wsgi};
+use crate::output::Output;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, chdir, pipe2, setsid};
+use preforkd_sys::channel::{self, Channel};
+use preforkd_sys::scoreboard::{Reporter, Scoreboard};
+use preforkd_sys::{fork, privileges, title};
+use preforkd_worker::hello::Hello;
+use preforkd_worker::message::{BOOTSTRAP, MoldSettings, ToMold, WorkerSettings};
+use preforkd_worker::run::{Equipment, run};
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// A process just made, as its maker holds it.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process id; None when a mold forks it, until it says hello itself.
+    pub pid: Option<Pid>,
+    /// The master's end of the channel to it.
+    pub control: Channel,
+    /// Its standard output and standard error; None when nobody reads them.
+    pub output: Option<[Output; 2]>,
+}
+
+/// The other ends of a [`Spawned`].
+struct Ends {
+    control: Channel,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+/// What the workers of a pool share.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<'a> {
+    /// The pool's configuration.
+    pub pool: &'a Pool,
+    /// Its listening socket.
+    pub listener: BorrowedFd<'a>,
+    /// Its scoreboard.
+    pub board: &'a Scoreboard,
+    /// Its generation.
+    pub generation: u32,
+    /// Whether debug lines are logged.
+    pub notes: bool,
+}
+
+impl Shared<'_> {
+    fn worker_settings(&self) -> WorkerSettings {
+        WorkerSettings {
+            pool: self.pool.name.clone(),
+            capacity: self.pool.limits.max_children,
+            max_requests: self.pool.max_requests,
+            terminate_timeout: self.pool.request_terminate_timeout.unwrap_or_default(),
+            notes: self.notes,
+        }
+    }
+}
+
+/// Forks a worker with the built-in application.
+///
+/// # Errors
+/// EAGAIN, EMFILE, ENOMEM and their like.
+pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
+    let (mut spawned, ends) = prepare(shared.pool)?;
+    let null = null()?;
+    let keep = [
+        shared.listener,
+        shared.board.memory_fd(),
+        shared.board.notice_fd(),
+        ends.control.as_fd(),
+    ];
+    let stdio = [null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
+    let pid = fork::fork_keeping(&keep, stdio, || {
+        title::set(&format!("preforkd: pool {}", shared.pool.name));
+        finish(confine(shared.pool).and_then(|()| {
+            let settings = shared.worker_settings();
+            let reporter = Reporter::new(shared.board.try_clone()?, slot, shared.generation)?;
+            let mut application = Hello::new(settings.clone(), shared.board.try_clone()?);
+            let control = Channel::from_fd(ends.control.as_fd().try_clone_to_owned()?);
+            let listener = shared.listener.try_clone_to_owned()?;
+            run(
+                Equipment {
+                    control,
+                    listener,
+                    reporter,
+                    settings,
+                },
+                &mut application,
+            )
+        }))
+    })?;
+    spawned.pid = Some(pid);
+    Ok(spawned)
+}
+
+/// Asks a mold for a worker.
+///
+/// # Errors
+/// EAGAIN when the mold does not read its channel; EMFILE and its like.
+pub fn by_mold(shared: Shared<'_>, mold: &Channel, slot: u32) -> io::Result<Spawned> {
+    let (spawned, ends) = prepare(shared.pool)?;
+    mold.send(
+        &ToMold::Spawn { slot }.encode(),
+        &[
+            ends.control.as_fd(),
+            ends.stdout.as_fd(),
+            ends.stderr.as_fd(),
+        ],
+    )?;
+    Ok(spawned)
+}
+
+/// Starts a mold: the pool's interpreter with the extension module, which waits for [`set_up_mold`].
+///
+/// # Errors
+/// As [`hello`].
+pub fn mold(pool: &Pool, wsgi: &Wsgi, extension: &File) -> io::Result<Spawned> {
+    let (mut spawned, ends) = prepare(pool)?;
+    let null = null()?;
+    let program = c_string(wsgi.python.as_os_str())?;
+    let arguments = [
+        program.clone(),
+        CString::from(c"-c"),
+        CString::new(BOOTSTRAP)?,
+    ];
+    let environment = environment(pool)?;
+    let keep = [ends.control.as_fd(), extension.as_fd()];
+    let pid = fork::fork_keeping(
+        &keep,
+        [null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()],
+        || {
+            if let Err(error) = confine(pool) {
+                return finish(Err(error));
+            }
+            let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+            let descriptors = [
+                stdin.as_fd(),
+                stdout.as_fd(),
+                stderr.as_fd(),
+                ends.control.as_fd(),
+                extension.as_fd(),
+            ];
+            fork::exec(&program, &arguments, &environment, &descriptors)
+        },
+    )?;
+    spawned.pid = Some(pid);
+    Ok(spawned)
+}
+
+/// Tells a mold what to load. Without `preload` each worker imports the application itself.
+///
+/// # Errors
+/// As [`by_mold`].
+pub fn set_up_mold(
+    shared: Shared<'_>,
+    wsgi: &Wsgi,
+    mold: &Channel,
+    preload: bool,
+) -> io::Result<()> {
+    let setup = MoldSettings {
+        worker: shared.worker_settings(),
+        generation: shared.generation,
+        module: wsgi.module.clone(),
+        callable: wsgi.callable.clone(),
+        pythonpath: wsgi
+            .pythonpath
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect(),
+        preload: wsgi.preload && preload,
+        warmup: wsgi.warmup.clone(),
+        mount: match &wsgi.mount {
+            Mount::Auto => None,
+            Mount::Prefix(prefix) => Some(prefix.clone()),
+        },
+    };
+    mold.send(
+        &ToMold::Setup(setup).encode(),
+        &[
+            shared.listener,
+            shared.board.memory_fd(),
+            shared.board.notice_fd(),
+        ],
+    )
+}
+
+/// The extension module: beside the executable as it was built, or where it is installed.
+///
+/// # Errors
+/// Where it was looked for.
+pub fn open_extension() -> Result<File, String> {
+    let executable =
+        std::env::current_exe().map_err(|error| format!("cannot find this executable: {error}"))?;
+    let folder = executable.parent().unwrap_or(Path::new("/"));
+    let places: [PathBuf; 2] = [
+        folder.join("libpreforkd_python.so"),
+        folder.join("../lib/preforkd/preforkd.abi3.so"),
+    ];
+    for place in &places {
+        if let Ok(file) = File::open(place) {
+            return Ok(file);
+        }
+    }
+    Err(format!(
+        "the Python extension module is neither at {} nor at {}; build it with the daemon (cargo build), or install it with it",
+        places[0].display(),
+        places[1].display()
+    ))
+}
+
+/// Whether a pool's workers are forked by a mold.
+#[must_use]
+pub fn needs_mold(pool: &Pool) -> bool {
+    match pool.application {
+        Application::Hello => false,
+        Application::Wsgi(_) => true,
+    }
+}
+
+fn prepare(pool: &Pool) -> io::Result<(Spawned, Ends)> {
+    let (ours, theirs) = channel::pair()?;
+    if !pool.catch_workers_output {
+        let stdout = null()?;
+        let stderr = stdout.try_clone()?;
+        return Ok((
+            Spawned {
+                pid: None,
+                control: ours,
+                output: None,
+            },
+            Ends {
+                control: theirs,
+                stdout,
+                stderr,
+            },
+        ));
+    }
+    let (stdout, out) = output_pipe()?;
+    let (stderr, err) = output_pipe()?;
+    let spawned = Spawned {
+        pid: None,
+        control: ours,
+        output: Some([Output::new(stdout), Output::new(stderr)]),
+    };
+    Ok((
+        spawned,
+        Ends {
+            control: theirs,
+            stdout: out,
+            stderr: err,
+        },
+    ))
+}
+
+/// A pipe whose reading end does not block; the writing end does, as programs expect.
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((reader, writer))
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(open(
+        "/dev/null",
+        OFlag::O_RDWR | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// Makes a child what its pool says, for good: its own session, so that no key on a terminal signals it; its user; its
+/// directory, entered as that user.
+fn confine(pool: &Pool) -> io::Result<()> {
+    let context = |what: String| {
+        move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
+    };
+    setsid()?;
+    if let Some(identity) = &pool.identity {
+        let user = c_string(OsStr::new(&identity.user))?;
+        privileges::become_user(&user, identity.uid, identity.gid)
+            .map_err(context(format!("cannot become user {}", identity.user)))?;
+    }
+    privileges::no_new_privileges()?;
+    if let Some(directory) = &pool.chdir {
+        chdir(directory)
+            .map_err(io::Error::from)
+            .map_err(context(format!(
+                "cannot change to directory {}",
+                directory.display()
+            )))?;
+    }
+    Ok(())
+}
+
+fn finish(result: io::Result<()>) -> Infallible {
+    match result {
+        Ok(()) => fork::exit_now(0),
+        Err(error) => {
+            eprintln!("preforkd: {error}");
+            fork::exit_now(fork::EX_SOFTWARE)
+        }
+    }
+}
+
+/// Variables that are between the service manager and the master.
+const MANAGER_VARIABLES: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+];
+
+fn environment(pool: &Pool) -> io::Result<Vec<CString>> {
+    let mut variables: Vec<(OsString, OsString)> = Vec::new();
+    if !pool.clear_env {
+        variables.extend(
+            std::env::vars_os()
+                .filter(|(name, _)| !MANAGER_VARIABLES.iter().any(|manager| name == manager)),
+        );
+    }
+    let mut set = |name: OsString, value: OsString| {
+        variables.retain(|(known, _)| *known != name);
+        variables.push((name, value));
+    };
+    if let Some(identity) = &pool.identity {
+        set("USER".into(), identity.user.clone().into());
+        set("HOME".into(), identity.home.clone().into_os_string());
+    }
+    for (name, value) in &pool.env {
+        set(name.clone(), value.clone());
+    }
+    variables
+        .into_iter()
+        .map(|(mut pair, value)| {
+            pair.push("=");
+            pair.push(value);
+            Ok(CString::new(pair.into_vec())?)
+        })
+        .collect()
+}
+
+fn c_string(text: &OsStr) -> io::Result<CString> {
+    Ok(CString::new(text.as_bytes())?)
+}
