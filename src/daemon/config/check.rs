@@ -36,7 +36,7 @@ pub fn check(
     }
     let global = global(&raw.global, &mut notices);
     let mut pools = Vec::new();
-    let mut listening = HashMap::new();
+    let mut listening = Vec::new();
     for section in &raw.pools {
         let mut checker = PoolChecker {
             section,
@@ -72,6 +72,14 @@ fn global(raw: &RawGlobal, notices: &mut Vec<String>) -> Option<Global> {
     })
 }
 
+/// An address that a pool has.
+struct Listening<'a> {
+    pool: &'a str,
+    listen: Listen,
+    /// Where it is written.
+    origin: Origin,
+}
+
 /// The checks of one pool.
 pub struct PoolChecker<'a, 'r> {
     /// The pool's section.
@@ -84,9 +92,8 @@ pub struct PoolChecker<'a, 'r> {
 }
 
 impl<'a> PoolChecker<'a, '_> {
-    /// The pool, if nothing is wrong with it. `listening` has the addresses of the pools before, each with where it is
-    /// written.
-    fn pool(&mut self, listening: &mut HashMap<Listen, (&'a str, Origin)>) -> Option<Pool> {
+    /// The pool, if nothing is wrong with it. `listening` has the addresses of the pools before.
+    fn pool(&mut self, listening: &mut Vec<Listening<'a>>) -> Option<Pool> {
         let raw = self.raw;
         if let Setting::Given(prefix) = &raw.prefix {
             self.folder(&prefix.entry, &prefix.value);
@@ -174,7 +181,7 @@ impl<'a> PoolChecker<'a, '_> {
         self.wrong(entry, rule);
     }
 
-    fn listen(&mut self, listening: &mut HashMap<Listen, (&'a str, Origin)>) -> Option<Listen> {
+    fn listen(&mut self, listening: &mut Vec<Listening<'a>>) -> Option<Listen> {
         let given = match &self.raw.listen {
             Setting::Given(given) => given,
             Setting::Wrong => return None,
@@ -207,18 +214,23 @@ impl<'a> PoolChecker<'a, '_> {
             },
         };
         let origin = entry.origin.as_ref().unwrap_or(&self.section.origin);
-        match listening.get(&listen::place(&listen)) {
-            Some((pool, other)) => {
-                let rule = format!("is already the address of [{pool}] ({other}); choose another");
-                self.wrong(entry, rule);
-                None
-            }
-            None => {
-                let here = (self.section.name.as_str(), origin.clone());
-                listening.insert(listen::place(&listen), here);
-                Some(listen)
-            }
+        let taken = listening
+            .iter()
+            .find(|other| listen::overlap(&other.listen, &listen));
+        if let Some(other) = taken {
+            let rule = format!(
+                "is already taken by listen = {} of [{}] ({}): choose another",
+                other.listen, other.pool, other.origin
+            );
+            self.wrong(entry, rule);
+            return None;
         }
+        listening.push(Listening {
+            pool: &self.section.name,
+            listen: listen.clone(),
+            origin: origin.clone(),
+        });
+        Some(listen)
     }
 
     fn socket_path(&mut self, entry: &Entry, path: &Path) -> Option<PathBuf> {

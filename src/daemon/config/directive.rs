@@ -140,6 +140,9 @@ impl Directive {
     }
 }
 
+/// Columns of the reference.
+const WIDTH: usize = 80;
+
 /// The text of all directives, for `--help`.
 pub fn reference() -> String {
     let mut text = String::new();
@@ -171,10 +174,18 @@ impl Directive {
             Some(default) => format!(" (default: {default})"),
             None => String::new(),
         };
-        format!(
-            "\n {mark}{}{default}\n      {}\n",
-            self.spelling(),
-            self.text
-        )
+        let mut text = format!("\n {mark}{}{default}", self.spelling());
+        let mut column = usize::MAX;
+        for word in self.text.split_whitespace() {
+            if column.saturating_add(word.len() + 1) > WIDTH {
+                text.push_str("\n     ");
+                column = 5;
+            }
+            text.push(' ');
+            text.push_str(word);
+            column += word.len() + 1;
+        }
+        text.push('\n');
+        text
     }
 }

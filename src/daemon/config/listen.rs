@@ -95,11 +95,22 @@ pub fn resolve(host: &str, port: u16) -> Result<(SocketAddr, usize), String> {
     }
 }
 
-/// What two pools cannot both have: the address, but all forms of "all addresses" alike.
-pub fn place(listen: &Listen) -> Listen {
-    match listen {
-        Listen::Tcp(address) if address.ip().is_unspecified() => Listen::Port(address.port()),
-        other => other.clone(),
+/// Whether one address takes what the other needs, so that no two pools can listen on both.
+///
+/// A port alone is that port of every address; an unspecified address is that port of every address of its family.
+pub fn overlap(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Unix(one), Listen::Unix(other)) => one == other,
+        (Listen::Port(one), Listen::Port(other)) => one == other,
+        (Listen::Port(port), Listen::Tcp(address)) | (Listen::Tcp(address), Listen::Port(port)) => {
+            *port == address.port()
+        }
+        (Listen::Tcp(one), Listen::Tcp(other)) => {
+            let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() == other.port()
+                && (one.ip() == other.ip() || everywhere && one.is_ipv4() == other.is_ipv4())
+        }
+        (Listen::Unix(_), _) | (_, Listen::Unix(_)) => false,
     }
 }
 
@@ -160,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_in_two_forms() {
+    fn addresses_that_overlap() {
         let tcp = |text: &str| Listen::Tcp(text.parse().unwrap());
         let unix = |path: &str| Listen::Unix(path.into());
         for (one, other, expected) in [
@@ -168,18 +179,23 @@ mod tests {
             (unix("/run/a.sock"), unix("/run//./a.sock"), true),
             (unix("/run/a.sock"), unix("/run/b.sock"), false),
             (unix("/run/a.sock"), Listen::Port(1), false),
+            (unix("/run/a.sock"), tcp("127.0.0.1:1"), false),
             (tcp("127.0.0.1:1"), tcp("127.0.0.1:1"), true),
             (tcp("127.0.0.1:1"), tcp("127.0.0.1:2"), false),
             (tcp("127.0.0.1:1"), tcp("127.0.0.2:1"), false),
+            (tcp("127.0.0.1:1"), tcp("0.0.0.0:1"), true),
+            (tcp("127.0.0.1:1"), tcp("0.0.0.0:2"), false),
+            (tcp("127.0.0.1:1"), tcp("[::]:1"), false),
+            (tcp("[::1]:1"), tcp("[::]:1"), true),
+            (tcp("0.0.0.0:1"), tcp("[::]:1"), false),
             (Listen::Port(1), Listen::Port(1), true),
             (Listen::Port(1), Listen::Port(2), false),
             (Listen::Port(1), tcp("[::]:1"), true),
-            (Listen::Port(1), tcp("0.0.0.0:1"), true),
-            (tcp("0.0.0.0:1"), tcp("[::]:1"), true),
-            (Listen::Port(1), tcp("[::]:2"), false),
-            (Listen::Port(1), tcp("127.0.0.1:1"), false),
+            (Listen::Port(1), tcp("127.0.0.1:1"), true),
+            (Listen::Port(1), tcp("127.0.0.1:2"), false),
         ] {
-            assert_eq!(place(&one) == place(&other), expected, "{one:?} {other:?}");
+            assert_eq!(overlap(&one, &other), expected, "{one:?} {other:?}");
+            assert_eq!(overlap(&other, &one), expected, "{other:?} {one:?}");
         }
     }
 }

@@ -96,7 +96,7 @@ pub enum LogLevel {
 pub struct Pool {
     /// The section's name.
     pub name: String,
-    /// Where it listens (`listen`). No two pools have the same.
+    /// Where it listens (`listen`). No two pools' addresses overlap.
     pub listen: Listen,
     /// Connections that may wait to be accepted (`listen.backlog`); the system's limit if none.
     pub backlog: Option<u32>,
@@ -130,7 +130,7 @@ pub struct Pool {
 }
 
 /// An address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// A Unix socket: an absolute path of at most 107 bytes.
     Unix(PathBuf),

@@ -1,0 +1,468 @@
+//! What a right configuration means.
+
+use super::*;
+
+#[test]
+fn the_least_configuration_and_its_defaults() {
+    let config = loaded(&pool_with(""));
+    assert_eq!(
+        config,
+        Config {
+            global: Global {
+                pid: None,
+                error_log: None,
+                log_level: LogLevel::Notice,
+                process_control_timeout: Duration::from_secs(30),
+            },
+            pools: vec![Pool {
+                name: "site".to_owned(),
+                listen: Listen::Port(9000),
+                backlog: None,
+                listen_owner: None,
+                listen_group: None,
+                listen_mode: 0o660,
+                identity: None,
+                chdir: None,
+                env: vec![],
+                clear_env: true,
+                limits: Limits {
+                    mode: Mode::Static,
+                    max_children: 4,
+                    max_spawn_rate: 32,
+                },
+                max_requests: 0,
+                request_terminate_timeout: None,
+                catch_workers_output: true,
+                decorate_workers_output: true,
+                application: Application::Hello,
+            }],
+            notices: vec![],
+        }
+    );
+}
+
+#[test]
+fn every_directive_of_global() {
+    let text = "pid = /run/x.pid\n[GLOBAL]\nerror_log = /var/log/x.log\nLog_Level = warn\n\
+                process_control_timeout = 2m\ndaemonize = no\n";
+    let config = loaded(&format!("{text}{}", pool_with("")));
+    assert_eq!(
+        config.global,
+        Global {
+            pid: Some("/run/x.pid".into()),
+            error_log: Some("/var/log/x.log".into()),
+            log_level: LogLevel::Warning,
+            process_control_timeout: Duration::from_secs(120),
+        }
+    );
+    assert_eq!(config.notices, Vec::<String>::new());
+}
+
+#[test]
+fn standard_error_is_no_file() {
+    let config = loaded(&format!("error_log = /dev/stderr\n{}", pool_with("")));
+    assert_eq!(config.global.error_log, None);
+}
+
+#[test]
+fn staying_in_the_foreground_is_said() {
+    let config = loaded(&format!("daemonize = yes\n{}", pool_with("")));
+    assert_eq!(
+        config.notices,
+        ["daemonize = yes has no effect: preforkd stays in the foreground"]
+    );
+}
+
+#[test]
+fn every_directive_of_a_pool() {
+    let case = Case::new(
+        "[site]\n\
+         prefix = @\n\
+         listen = run/$pool.sock\n\
+         listen.backlog = 100\n\
+         listen.mode = 0600\n\
+         chdir = dir\n\
+         env[A] = 1\n\
+         env[B] = $COLOUR\n\
+         env[C] = \"${COLOUR}; $pool\"\n\
+         env[D] = $NOPE\n\
+         env[A] = 2\n\
+         env[E] =\n\
+         env[F] = True\n\
+         clear_env = no\n\
+         pm = dynamic\n\
+         pm.max_children = 40\n\
+         pm.start_servers = 5\n\
+         pm.min_spare_servers = 2\n\
+         pm.max_spare_servers = 8\n\
+         pm.max_spawn_rate = 10\n\
+         pm.process_idle_timeout = 1m\n\
+         pm.max_requests = 500\n\
+         request_terminate_timeout = 90s\n\
+         catch_workers_output = no\n\
+         decorate_workers_output = off\n\
+         wsgi = shop.wsgi:app\n\
+         python = python\n\
+         pythonpath[] = dir\n\
+         pythonpath[] = @/file\n\
+         wsgi.preload = no\n\
+         wsgi.warmup[] = /\n\
+         wsgi.warmup[] = \"/a?b=c&d\"\n\
+         mount = /shop/\n",
+    );
+    let config = case.load().unwrap();
+    let env = [
+        ("A", "2"),
+        ("B", "green"),
+        ("C", "green; site"),
+        ("D", ""),
+        ("E", ""),
+        ("F", "True"),
+    ];
+    assert_eq!(
+        config.pools,
+        [Pool {
+            name: "site".to_owned(),
+            listen: Listen::Unix(case.path("run/site.sock")),
+            backlog: Some(100),
+            listen_owner: None,
+            listen_group: None,
+            listen_mode: 0o600,
+            identity: None,
+            chdir: Some(case.path("dir")),
+            env: env.map(|(k, v)| (k.into(), v.into())).to_vec(),
+            clear_env: false,
+            limits: Limits {
+                mode: Mode::Dynamic {
+                    start: 5,
+                    min_spare: 2,
+                    max_spare: 8,
+                },
+                max_children: 40,
+                max_spawn_rate: 10,
+            },
+            max_requests: 500,
+            request_terminate_timeout: Some(Duration::from_secs(90)),
+            catch_workers_output: false,
+            decorate_workers_output: false,
+            application: Application::Wsgi(Wsgi {
+                module: "shop.wsgi".to_owned(),
+                callable: "app".to_owned(),
+                python: case.path("python"),
+                pythonpath: vec![case.path("dir"), case.path("file")],
+                preload: false,
+                warmup: vec!["/".to_owned(), "/a?b=c&d".to_owned()],
+                mount: Mount::Prefix("/shop".to_owned()),
+            }),
+        }]
+    );
+}
+
+#[test]
+fn a_python_pool_needs_no_more_than_its_application() {
+    let text = pool_with("").replace("app = hello", "wsgi = shop.wsgi\npython = @/python");
+    let case = Case::new(&text);
+    let config = case.load().unwrap();
+    assert_eq!(
+        config.pools[0].application,
+        Application::Wsgi(Wsgi {
+            module: "shop.wsgi".to_owned(),
+            callable: "application".to_owned(),
+            python: case.path("python"),
+            pythonpath: vec![],
+            preload: true,
+            warmup: vec![],
+            mount: Mount::Auto,
+        })
+    );
+}
+
+#[test]
+fn the_three_modes() {
+    for (lines, mode) in [
+        ("pm = static", Mode::Static),
+        (
+            "pm = ondemand",
+            Mode::Ondemand {
+                idle_timeout: Duration::from_secs(10),
+            },
+        ),
+        (
+            "pm = ondemand\npm.process_idle_timeout = 1",
+            Mode::Ondemand {
+                idle_timeout: Duration::from_secs(1),
+            },
+        ),
+        (
+            "pm = Dynamic\npm.min_spare_servers = 1\npm.max_spare_servers = 4",
+            Mode::Dynamic {
+                start: 2,
+                min_spare: 1,
+                max_spare: 4,
+            },
+        ),
+        (
+            "pm = dynamic\npm.min_spare_servers = 4\npm.max_spare_servers = 4\npm.start_servers = 4",
+            Mode::Dynamic {
+                start: 4,
+                min_spare: 4,
+                max_spare: 4,
+            },
+        ),
+        // As in php-fpm, what is another mode's business is not looked at.
+        (
+            "pm.min_spare_servers = 9\npm.max_spare_servers = 2\npm.start_servers = 99",
+            Mode::Static,
+        ),
+    ] {
+        assert_eq!(the_pool(lines).limits.mode, mode, "{lines}");
+    }
+}
+
+#[test]
+fn a_computed_start_is_said_in_php_fpms_words() {
+    let lines = "pm = dynamic\npm.min_spare_servers = 1\npm.max_spare_servers = 4";
+    assert_eq!(
+        loaded(&pool_with(lines)).notices,
+        ["[pool site] pm.start_servers is not set. It's been set to 2."]
+    );
+}
+
+#[test]
+fn every_form_of_listen() {
+    let tcp = |text: &str| Listen::Tcp(text.parse::<SocketAddr>().unwrap());
+    let long = format!("/{}", "x".repeat(106));
+    for (text, listen) in [
+        ("/run/a.sock", Listen::Unix("/run/a.sock".into())),
+        ("/run/$pool.sock", Listen::Unix("/run/site.sock".into())),
+        (&long, Listen::Unix((&long).into())),
+        ("9000", Listen::Port(9000)),
+        ("127.0.0.1:9000", tcp("127.0.0.1:9000")),
+        ("[::1]:9000", tcp("[::1]:9000")),
+        ("0.0.0.0:9000", tcp("0.0.0.0:9000")),
+    ] {
+        assert_eq!(the_pool(&format!("listen = {text}")).listen, listen);
+    }
+    match the_pool("listen = localhost:9000").listen {
+        Listen::Tcp(address) => assert!(address.ip().is_loopback() && address.port() == 9000),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sections_and_names() {
+    let config = loaded(
+        "[Site]\nLISTEN = 1\n[b]\nlisten = 2\npm = static\npm.max_children = 1\napp = hello\n\
+         [global]\nlog_level = error\n\
+         [SITE]\npm = static\nPM.Max_Children = 1\nApp = Hello\nlisten = 3\n",
+    );
+    assert_eq!(config.global.log_level, LogLevel::Error);
+    let pools: Vec<_> = config
+        .pools
+        .iter()
+        .map(|pool| (pool.name.as_str(), &pool.listen))
+        .collect();
+    assert_eq!(pools, [("Site", &Listen::Port(3)), ("b", &Listen::Port(2))]);
+}
+
+#[test]
+fn included_files() {
+    let case = Case::new(
+        "include = pools/*.conf\nlog_level = debug\n[a]\ninclude = common\napp = hello\n",
+    );
+    case.write(
+        "pools/2.conf",
+        "[b]\nlisten = 2\ninclude = @/common\napp = hello\n",
+    );
+    case.write(
+        "pools/1.conf",
+        "process_control_timeout = 1s\n[a]\nlisten = 1\n",
+    );
+    case.write("pools/.hidden.conf", "nonsense");
+    case.write("pools/3.conf.bak", "nonsense");
+    fs::create_dir(case.path("pools/dir.conf")).unwrap();
+    case.write("common", "pm = static\npm.max_children = 1");
+    let config = case.load().unwrap();
+    assert_eq!(
+        config.global.process_control_timeout,
+        Duration::from_secs(1)
+    );
+    assert_eq!(config.global.log_level, LogLevel::Debug);
+    let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(config.notices, Vec::<String>::new());
+}
+
+#[test]
+fn an_include_that_matches_nothing_is_a_notice() {
+    let case = Case::new(&format!("include = none/*.conf\n{}", pool_with("")));
+    let notices = case.load().unwrap().notices;
+    let expected = "@/x.conf:1: Nothing matches the include pattern '@/none/*.conf'";
+    assert_eq!(notices, [expected.replace('@', &case.at())]);
+}
+
+#[test]
+fn a_folder_whose_name_looks_like_a_pattern() {
+    let case = Case::new("");
+    case.write("[a]*/x.conf", "include = pools");
+    case.write("[a]*/pools", &pool_with(""));
+    let surroundings = Surroundings {
+        effective_uid: PERSON,
+        variable: &|_| None,
+    };
+    let config = load(&case.path("[a]*/x.conf"), &surroundings).unwrap();
+    assert_eq!(config.pools.len(), 1);
+}
+
+#[test]
+fn php_only_directives_have_one_notice_each() {
+    let case = Case::new(&format!(
+        "events.mechanism = epoll\n{}",
+        pool_with(
+            "php_value[a] = 1\nphp_value[b] = 2\nphp_flag[a] = on\nphp_admin_value[a] =\nphp_admin_flag[a] = x\n\
+             security.limit_extensions = .php .php3\nlisten.setfib = 1\nphp_flag[b] = on\n"
+        )
+    ));
+    let notices = case.load().unwrap().notices.join("\n");
+    let expected = "@/x.conf:1: [global] events.mechanism is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:7: [site] php_value[NAME] is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:9: [site] php_flag[NAME] is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:10: [site] php_admin_value[NAME] is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:11: [site] php_admin_flag[NAME] is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:12: [site] security.limit_extensions is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:13: [site] listen.setfib is accepted for php-fpm's sake and ignored";
+    assert_eq!(notices, expected.replace('@', &case.at()));
+}
+
+#[test]
+fn users_for_root() {
+    let www = User::from_name("www-data").unwrap().unwrap();
+    let identity = |lines: &str| {
+        let config = Case::new(&pool_with(lines)).load_as(ROOT);
+        config.unwrap().pools.remove(0).identity
+    };
+    let expected = Some(Identity {
+        user: "www-data".to_owned(),
+        uid: www.uid,
+        gid: www.gid,
+        home: www.dir,
+    });
+    assert_eq!(identity("user = www-data"), expected);
+    assert_eq!(identity(&format!("user = {}", www.uid)), expected);
+    assert_eq!(identity("user = www-data\ngroup = www-data"), expected);
+    assert_eq!(
+        identity("user = www-data\ngroup = 4242").unwrap().gid,
+        Gid::from_raw(4242)
+    );
+    assert_eq!(
+        identity("user = 424242\ngroup = 4242"),
+        Some(Identity {
+            user: "424242".to_owned(),
+            uid: Uid::from_raw(424_242),
+            gid: Gid::from_raw(4242),
+            home: "/".into(),
+        })
+    );
+}
+
+#[test]
+fn owners_of_a_socket() {
+    let www = User::from_name("www-data").unwrap().unwrap();
+    let other = Gid::from_raw(4242);
+    for (effective_uid, lines, owner, group) in [
+        (
+            ROOT,
+            "listen.owner = www-data",
+            Some(www.uid),
+            Some(www.gid),
+        ),
+        (
+            ROOT,
+            "listen.owner = www-data\nlisten.group = 4242",
+            Some(www.uid),
+            Some(other),
+        ),
+        (ROOT, "listen.group = www-data", None, Some(www.gid)),
+        (PERSON, "listen.owner = www-data", None, None),
+        (PERSON, "listen.group = 4242", None, Some(other)),
+    ] {
+        let lines = format!("user = www-data\nlisten = /run/x\n{lines}");
+        let config = Case::new(&pool_with(&lines)).load_as(effective_uid);
+        let pool = config.unwrap().pools.remove(0);
+        assert_eq!(
+            (pool.listen_owner, pool.listen_group),
+            (owner, group),
+            "{lines}"
+        );
+    }
+    let tcp = pool_with("user = www-data\nlisten.owner = www-data");
+    let pool = Case::new(&tcp).load_as(ROOT).unwrap().pools.remove(0);
+    assert_eq!((pool.listen_owner, pool.listen_group), (None, None));
+}
+
+#[test]
+fn what_only_root_can_do_is_ignored_with_a_notice() {
+    let lines = "user = ghost\ngroup = ghosts\nlisten.owner = ghost";
+    let config = loaded(&pool_with(lines));
+    assert_eq!(config.pools[0].identity, None);
+    assert_eq!(
+        config.notices,
+        ["listen.owner", "user", "group"].map(|name| format!(
+            "[pool site] '{name}' directive is ignored when preforkd is not running as root"
+        ))
+    );
+}
+
+#[test]
+fn the_dump_shows_what_is_in_effect() {
+    let config = loaded(&format!(
+        "pid = /run/x.pid\n{}",
+        pool_with("env[A] = \"x;y\"\nrequest_terminate_timeout = 2m")
+    ));
+    let dump = dump(&config);
+    for line in [
+        "[global]",
+        "\tpid = /run/x.pid",
+        "\terror_log = undefined",
+        "\tprocess_control_timeout = 30s",
+        "[site]",
+        "\tlisten = 9000",
+        "\tlisten.mode = 0660",
+        "\tenv[A] = \"x;y\"",
+        "\tpm.max_children = 4",
+        "\tpm.start_servers = undefined",
+        "\trequest_terminate_timeout = 120s",
+        "\tapp = hello",
+        "\twsgi = undefined",
+    ] {
+        assert!(
+            dump.iter().any(|shown| shown == line),
+            "{line:?} in {dump:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_dump_is_a_configuration_that_means_the_same() {
+    let pools = [
+        "[a]\nlisten = 1\npm = static\npm.max_children = 3\napp = hello\nenv[A] = \"\\\\ \\\" ' $x ; $\" \"{FOO}\"\nenv[B] = ' x '\nenv[C] =\n",
+        "[b]\nlisten = @/b.sock\nlisten.backlog = 5\npm = dynamic\npm.max_children = 3\npm.min_spare_servers = 1\n\
+         pm.max_spare_servers = 3\npm.start_servers = 2\nwsgi = a.b:c\npython = @/python\npythonpath[] = @/dir\nwsgi.warmup[] = '/a?b&c'\nmount = /\n\
+         chdir = @/dir\nlisten.group = 4242\nclear_env = no\n",
+        "[c]\nlisten = [::1]:3\npm = ondemand\npm.max_children = 3\napp = hello\nrequest_terminate_timeout = 1h\nlisten.mode = 7\n",
+    ];
+    for (effective_uid, user) in [(ROOT, "user = www-data\n"), (PERSON, "")] {
+        let text = format!(
+            "error_log = /var/log/x y.log\n{}",
+            pools.map(|pool| format!("{pool}{user}")).concat()
+        );
+        let case = Case::new(&text);
+        let config = case.load_as(effective_uid).unwrap();
+        let dumped: Vec<_> = dump(&config)
+            .into_iter()
+            .filter(|line| !line.ends_with("= undefined"))
+            .collect();
+        case.write("x.conf", &dumped.join("\n"));
+        assert_eq!(case.load_as(effective_uid), Ok(config), "{dumped:#?}");
+    }
+}

@@ -1,0 +1,450 @@
+//! What a person is told about each mistake.
+
+use super::*;
+
+#[test]
+fn files_that_cannot_be_included() {
+    let case = Case::new("include = loop\ninclude = deep\ninclude = pipe\n");
+    case.write("loop", "include = loop\n");
+    std::os::unix::fs::symlink("nowhere", case.path("deep")).unwrap();
+    nix::unistd::mkfifo(&case.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(
+        case.load().unwrap_err(),
+        [
+            "@/loop:1: [global] include = loop: files include each other more than 5 deep",
+            "@/x.conf:2: [global] include = deep: @/deep: cannot be read: No such file or directory (os error 2)",
+            "@/x.conf:3: [global] include = pipe: @/pipe: is not a regular file",
+        ]
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let case = Case::new("");
+    fs::remove_file(case.path("x.conf")).unwrap();
+    assert_eq!(
+        case.load().unwrap_err(),
+        ["@/x.conf: cannot be read: No such file or directory (os error 2)"]
+    );
+    fs::create_dir(case.path("x.conf")).unwrap();
+    assert_eq!(
+        case.load().unwrap_err(),
+        ["@/x.conf: cannot be read: Is a directory (os error 21)"]
+    );
+}
+
+#[test]
+fn bounds_on_what_is_read() {
+    let mebibyte = ";".repeat(1024 * 1024 - 200);
+    assert!(
+        Case::new(&format!("{}{mebibyte}", pool_with("")))
+            .load()
+            .is_ok()
+    );
+    assert_eq!(
+        Case::new(&format!("{mebibyte}{mebibyte}"))
+            .load()
+            .unwrap_err(),
+        ["@/x.conf: is longer than 1048576 bytes"]
+    );
+    assert_eq!(
+        Case::new(&"a\n".repeat(100_001)).load().unwrap_err(),
+        ["@/x.conf: there are more than 100000 lines in all"]
+    );
+    let case = Case::new("include = @/many/*\n");
+    for number in 0..10_000 {
+        case.write(&format!("many/{number}"), "");
+    }
+    assert_eq!(
+        case.load().unwrap_err(),
+        ["@/x.conf:1: [global] include = @/many/*: there are more than 10000 files"]
+    );
+}
+
+#[test]
+fn mistakes_about_users() {
+    let name = "the system has no user of this name: add it (adduser --system), or choose another";
+    let group =
+        "the system has no group of this name: add it (addgroup --system), or choose another";
+    for (lines, expected) in [
+        (
+            "",
+            vec!["1: [site] user has not been defined: preforkd is root here, and workers run as another user; add user = NAME".to_owned()],
+        ),
+        ("user = ghost", vec![format!("6: [site] user = ghost: {name}")]),
+        (
+            "user = root",
+            vec!["6: [site] user = root: workers do not run as root: choose another user".to_owned()],
+        ),
+        (
+            "user = 0",
+            vec!["6: [site] user = 0: workers do not run as root: choose another user".to_owned()],
+        ),
+        (
+            "user = www-data\ngroup = root",
+            vec!["7: [site] group = root: workers do not run as root: choose another group".to_owned()],
+        ),
+        (
+            "user = ghost\ngroup = ghosts",
+            vec![
+                format!("6: [site] user = ghost: {name}"),
+                format!("7: [site] group = ghosts: {group}"),
+            ],
+        ),
+        (
+            "user = 424242",
+            vec!["6: [site] user = 424242: the system has no such user, and so no group for it: add group = NAME".to_owned()],
+        ),
+        (
+            "user = 4294967295",
+            vec!["6: [site] user = 4294967295: must be a whole number from 0 to 4294967294".to_owned()],
+        ),
+        (
+            "user = www-data\nlisten.owner = ghost\nlisten.group = ghosts",
+            vec![
+                format!("7: [site] listen.owner = ghost: {name}"),
+                format!("8: [site] listen.group = ghosts: {group}"),
+            ],
+        ),
+    ] {
+        assert_eq!(told_as(ROOT, &pool_with(lines)), expected, "{lines}");
+    }
+}
+
+#[test]
+fn what_is_missing() {
+    assert_eq!(
+        told("[site]\n"),
+        [
+            "1: [site] listen is missing: add the path of a Unix socket, host:port, or a port",
+            "1: [site] pm.max_children is missing: add the most workers that the memory is good for",
+            "1: [site] pm is missing: add pm = static, dynamic or ondemand",
+            "1: [site] no application is defined: add wsgi = package.module:callable, or app = hello",
+        ]
+    );
+    assert_eq!(
+        told_of_pool("pm = dynamic"),
+        [
+            "1: [site] pm.min_spare_servers is missing: pm = dynamic needs it",
+            "1: [site] pm.max_spare_servers is missing: pm = dynamic needs it",
+        ]
+    );
+    let none = " no pool is defined: add a section such as [site], with listen, pm, pm.max_children, and wsgi or app";
+    assert_eq!(told(""), [none]);
+    assert_eq!(told("[global]\nlog_level = debug"), [none]);
+}
+
+#[test]
+fn one_mistake_in_a_line() {
+    let number = "must be a whole number from 1 to 4096";
+    let time = "must be a whole number with s, m, h or d after it (seconds if without), from";
+    for (line, expected) in [
+        ("x", "x has no value: write NAME = VALUE".to_owned()),
+        (
+            "pm.max_childern = 5",
+            "pm.max_childern = 5: unknown directive; did you mean pm.max_children?".to_owned(),
+        ),
+        (
+            "python_path[] = /x",
+            "python_path[] = /x: unknown directive; did you mean pythonpath[]?".to_owned(),
+        ),
+        ("colour = red", "colour = red: unknown directive".to_owned()),
+        (
+            "pid = /x",
+            "pid = /x: belongs in [global], not in the section of a pool".to_owned(),
+        ),
+        ("listen[] = 1", "listen[] = 1: is written listen = VALUE".to_owned()),
+        ("env = 1", "env = 1: is written env[NAME] = VALUE".to_owned()),
+        ("env[] = 1", "env[] = 1: is written env[NAME] = VALUE".to_owned()),
+        ("env[a=b] = 1", "env[a=b] = 1: is written env[NAME] = VALUE".to_owned()),
+        ("wsgi.warmup = /", "wsgi.warmup = /: is written wsgi.warmup[] = VALUE".to_owned()),
+        ("wsgi.warmup[x] = /", "wsgi.warmup[x] = /: is written wsgi.warmup[] = VALUE".to_owned()),
+        (
+            "chdir = ",
+            "chdir = : has no value; leave the line out for the default".to_owned(),
+        ),
+        (
+            "chdir = ${NOPE}",
+            "chdir = : has no value; leave the line out for the default".to_owned(),
+        ),
+        ("pm.max_children = 0", format!("pm.max_children = 0: {number}")),
+        ("pm.max_children = 4097", format!("pm.max_children = 4097: {number}")),
+        (
+            "pm.max_spawn_rate = 0",
+            "pm.max_spawn_rate = 0: must be a whole number from 1 to 4294967295".to_owned(),
+        ),
+        (
+            "pm = dynamical",
+            "pm = dynamical: must be static, dynamic or ondemand".to_owned(),
+        ),
+        (
+            "pm.process_idle_timeout = 0",
+            format!("pm.process_idle_timeout = 0: {time} 1s to 365d"),
+        ),
+        (
+            "request_terminate_timeout = 1.5s",
+            format!("request_terminate_timeout = 1.5s: {time} 0s to 365d"),
+        ),
+        ("clear_env = maybe", "clear_env = maybe: must be yes or no".to_owned()),
+        (
+            "listen.mode = 888",
+            "listen.mode = 888: must be permission bits in octal, such as 0660".to_owned(),
+        ),
+        (
+            "listen = 99999",
+            "listen = 99999: a port is a whole number from 1 to 65535".to_owned(),
+        ),
+        (
+            "listen = x.sock",
+            "listen = x.sock: must be an absolute path, or the pool needs a prefix = /FOLDER".to_owned(),
+        ),
+        (
+            "listen = /run/",
+            "listen = /run/: must be the path of a socket, not a folder".to_owned(),
+        ),
+        (
+            "chdir = @/none",
+            "chdir = @/none: must be an existing folder; @/none: No such file or directory (os error 2)".to_owned(),
+        ),
+        (
+            "chdir = @/file",
+            "chdir = @/file: must be a folder; @/file is something else".to_owned(),
+        ),
+        (
+            "prefix = @/none",
+            "prefix = @/none: must be an existing folder; @/none: No such file or directory (os error 2)".to_owned(),
+        ),
+        ("app = goodbye", "app = goodbye: must be hello".to_owned()),
+        (
+            "wsgi = a",
+            "wsgi = a: a pool has one application, and there is app = hello, too: remove one of the two".to_owned(),
+        ),
+        (
+            "python = /x",
+            "python = /x: belongs to a pool with wsgi, and this one has app = hello: remove it".to_owned(),
+        ),
+        (
+            "pythonpath[] = /x",
+            "pythonpath[] = /x: belongs to a pool with wsgi, and this one has app = hello: remove it".to_owned(),
+        ),
+    ] {
+        assert_eq!(told_of_pool(line), [format!("6: [site] {expected}")], "{line}");
+    }
+    let long = format!("/{}", "x".repeat(107));
+    assert_eq!(
+        told_of_pool(&format!("listen = {long}")),
+        [format!(
+            "6: [site] listen = {long}: must have at most 107 bytes, which is the system's limit; it has 108"
+        )]
+    );
+}
+
+#[test]
+fn mistakes_in_global() {
+    for (line, expected) in [
+        (
+            "listen = 1",
+            "listen = 1: belongs in the section of a pool, not in [global]",
+        ),
+        (
+            "pid = x.pid",
+            "pid = x.pid: must be an absolute path (one that begins with /)",
+        ),
+        (
+            "error_log = syslog",
+            "error_log = syslog: must be an absolute path (one that begins with /)",
+        ),
+        (
+            "log_level = loud",
+            "log_level = loud: must be debug, notice, warning, warn, error or alert",
+        ),
+        (
+            "pid = /run/$pool.pid",
+            "pid = /run/$pool.pid: $pool has a meaning in the section of a pool only",
+        ),
+        (
+            "include = [x",
+            "include = [x: is no pattern: Pattern syntax error near position",
+        ),
+    ] {
+        let told = told(&format!("{line}\n{}", pool_with("")));
+        assert!(
+            told[0].starts_with(&format!("1: [global] {expected}")),
+            "{told:?}"
+        );
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+}
+
+#[test]
+fn mistakes_about_python() {
+    let python = |lines: &str| told(&pool_with("").replace("app = hello", lines));
+    for (line, expected) in [
+        (
+            "python = @/none",
+            "must be a Python interpreter, such as that of a virtual environment; @/none: No such file or directory (os error 2)",
+        ),
+        (
+            "python = @/dir",
+            "must be a Python interpreter, such as that of a virtual environment; @/dir: not a file",
+        ),
+        (
+            "python = @/file",
+            "must be a Python interpreter, such as that of a virtual environment; @/file: not executable",
+        ),
+        (
+            "python = @/python\npythonpath[] = @/none",
+            "must be an existing folder or archive; @/none: No such file or directory (os error 2)",
+        ),
+        (
+            "python = @/python\nwsgi.warmup[] = x",
+            "must be a URL's path: a /, then ASCII without blanks (others written as %XX)",
+        ),
+        (
+            "python = @/python\nmount = app",
+            "must be auto, or a prefix of URL paths such as /app",
+        ),
+    ] {
+        let wrong = line.lines().last().unwrap();
+        let number = 5 + line.lines().count();
+        assert_eq!(
+            python(&format!("wsgi = a\n{line}")),
+            [format!("{number}: [site] {wrong}: {expected}")]
+        );
+    }
+}
+
+#[test]
+fn spare_servers_that_contradict_each_other() {
+    for (min, max, start, expected) in [
+        (
+            5,
+            3,
+            None,
+            vec![
+                "8: [site] pm.max_spare_servers = 3: must be at least pm.min_spare_servers (5); raise it, or lower pm.min_spare_servers",
+            ],
+        ),
+        (
+            2,
+            11,
+            None,
+            vec![
+                "8: [site] pm.max_spare_servers = 11: must be at most pm.max_children (10); lower it, or raise pm.max_children",
+            ],
+        ),
+        (
+            11,
+            12,
+            None,
+            vec![
+                "7: [site] pm.min_spare_servers = 11: must be at most pm.max_children (10); lower it, or raise pm.max_children",
+                "8: [site] pm.max_spare_servers = 12: must be at most pm.max_children (10); lower it, or raise pm.max_children",
+            ],
+        ),
+        (
+            2,
+            6,
+            Some(1),
+            vec![
+                "9: [site] pm.start_servers = 1: must be from pm.min_spare_servers (2) to pm.max_spare_servers (6); without it, it is 4",
+            ],
+        ),
+        (
+            2,
+            6,
+            Some(7),
+            vec![
+                "9: [site] pm.start_servers = 7: must be from pm.min_spare_servers (2) to pm.max_spare_servers (6); without it, it is 4",
+            ],
+        ),
+    ] {
+        let mut lines =
+            format!("pm = dynamic\npm.min_spare_servers = {min}\npm.max_spare_servers = {max}\n");
+        if let Some(start) = start {
+            lines += &format!("pm.start_servers = {start}\n");
+        }
+        let text = pool_with(&lines).replace("pm.max_children = 4", "pm.max_children = 10");
+        assert_eq!(told(&text), expected, "{lines}");
+    }
+}
+
+#[test]
+fn two_pools_on_one_address() {
+    let pool = |name: &str, listen: &str| {
+        format!("[{name}]\nlisten = {listen}\npm = static\npm.max_children = 1\napp = hello\n")
+    };
+    for (one, other) in [
+        ("/run/a.sock", "/run//a.sock"),
+        ("127.0.0.1:9000", "127.0.0.1:9000"),
+        ("9000", "[::]:9000"),
+        ("0.0.0.0:9000", "127.0.0.1:9000"),
+    ] {
+        assert_eq!(
+            told(&format!("{}{}", pool("a", one), pool("b", other))),
+            [format!(
+                "7: [b] listen = {other}: is already taken by listen = {one} of [a] (@/x.conf:2): choose another"
+            )]
+        );
+    }
+    loaded(&format!("{}{}", pool("a", "9000"), pool("b", "9001")));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_lines() {
+    let case = Case::new(
+        "log_level = loud\n\
+         [a]\n\
+         listen = /run/x\n\
+         listen.mode = x\n\
+         pm = dynamic\n\
+         pm.max_children = 4\n\
+         pm.min_spare_servers = 3\n\
+         pm.max_spare_servers = 2\n\
+         include = more\n\
+         app = hello\n\
+         mount = /\n",
+    );
+    case.write("more", "colour = red\n[b]\nlisten = /run/x\n");
+    let told = case.load().unwrap_err();
+    let places: Vec<&str> = told
+        .iter()
+        .map(|line| line.split(": ").next().unwrap())
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "@/x.conf:1",
+            "@/x.conf:4",
+            "@/x.conf:8",
+            "@/more:1",
+            "@/more:2",
+            "@/more:2",
+            "@/more:2",
+            "@/more:3",
+            "@/x.conf:11",
+        ],
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn a_wrong_value_is_told_once() {
+    // None of these is also missing, nor compared with anything.
+    assert_eq!(
+        told("[a]\nprefix = x\nlisten = a.sock\npm = dynamic\npm.max_children = x\npm.min_spare_servers = 2\npm.max_spare_servers = x\napp = x\nchdir = x").len(),
+        4
+    );
+}
+
+#[test]
+fn names_of_pools() {
+    for name in ["", &"x".repeat(65)] {
+        let told = told(&pool_with("env[X] = $pool").replace("[site]", &format!("[{name}]")));
+        let expected = format!("1: [{name}] the name of a pool must have from 1 to 64 bytes");
+        assert_eq!(told, [expected]);
+    }
+    let longest = "x".repeat(64);
+    let config = loaded(&pool_with("").replace("site", &longest));
+    assert_eq!(config.pools[0].name, longest);
+}

@@ -1,0 +1,182 @@
+//! The samples in `conf.d`, and the table of directives.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::config::directive::{Directive, Reader, Source};
+use crate::config::problem::Origin;
+use crate::config::raw::{Entry, RawGlobal, RawPool};
+use crate::config::scan::{Line, scan};
+use crate::config::table::table;
+
+const SAMPLES: [(&str, &str); 3] = [
+    (
+        "preforkd.conf",
+        include_str!("../../../../conf.d/preforkd.conf"),
+    ),
+    (
+        "conf.d/hello.conf",
+        include_str!("../../../../conf.d/hello.conf"),
+    ),
+    (
+        "conf.d/django.conf",
+        include_str!("../../../../conf.d/django.conf"),
+    ),
+];
+
+/// The samples where a package puts them, with a site that has what the samples say.
+fn installed() -> Case {
+    let case = Case::new("");
+    for (name, text) in SAMPLES {
+        case.write(name, &text.replace("/srv/site", "@/site"));
+    }
+    fs::create_dir_all(case.path("site/src")).unwrap();
+    let python = case.write("site/venv/bin/python3", "");
+    fs::set_permissions(python, Permissions::from_mode(0o755)).unwrap();
+    case
+}
+
+/// The entries of a sample, and those in a comment of the form `;name = value`.
+fn entries(text: &str) -> Vec<(String, String, bool)> {
+    text.lines()
+        .filter_map(|line| {
+            let comment = line
+                .strip_prefix(';')
+                .filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()));
+            match scan(comment.unwrap_or(line).as_bytes(), &|_| None).unwrap() {
+                Line::Assignment { name, value, .. } => Some((name, value, comment.is_some())),
+                Line::Blank | Line::Section(_) => None,
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn the_samples_are_right() {
+    let case = installed();
+    let config = case
+        .load_file("preforkd.conf", ROOT)
+        .unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
+    assert_eq!(names, ["site", "hello"]);
+    for (name, _) in SAMPLES {
+        if let Err(problems) = case.load_file(name, ROOT) {
+            panic!("{problems:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_samples_are_right_with_their_comments_opened() {
+    let case = installed();
+    for (name, text) in SAMPLES {
+        let opened: Vec<&str> = text
+            .lines()
+            .map(|line| match line.strip_prefix(';') {
+                Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase()) => rest,
+                _ => line,
+            })
+            .collect();
+        case.write(name, &opened.join("\n").replace("/srv/site", "@/site"));
+    }
+    if let Err(problems) = case.load_file("preforkd.conf", ROOT) {
+        panic!("{problems:#?}");
+    }
+}
+
+#[test]
+fn the_samples_show_every_directive_and_its_default() {
+    let mut shown = BTreeSet::new();
+    for (name, value, commented) in SAMPLES.iter().flat_map(|(_, text)| entries(text)) {
+        let directive = Directive::find(&name).unwrap_or_else(|| panic!("no directive {name}"));
+        shown.insert(directive.name);
+        if let (true, Some(default)) = (commented, directive.default) {
+            assert_eq!(value, default, "{name}");
+        }
+    }
+    let all: BTreeSet<&str> = table()
+        .filter(|directive| directive.source != Source::PhpOnly)
+        .map(|directive| directive.name)
+        .collect();
+    assert_eq!(shown, all);
+}
+
+#[test]
+fn every_default_is_right() {
+    for directive in table() {
+        let Some(default) = directive.default else {
+            continue;
+        };
+        let entry = Entry {
+            origin: Some(Origin {
+                file: Path::new("x").into(),
+                line: 1,
+                order: 1,
+            }),
+            name: directive.name,
+            key: None,
+            text: default.to_owned(),
+        };
+        let set = match directive.reader {
+            Reader::Global { set, .. } => set(&mut RawGlobal::default(), &entry),
+            Reader::Pool { set, .. } => set(&mut RawPool::default(), &entry),
+            Reader::Include | Reader::IgnoredInGlobal | Reader::IgnoredInPool => {
+                panic!("{} cannot have a default", directive.name)
+            }
+        };
+        assert_eq!(set, Ok(()), "{}", directive.name);
+    }
+}
+
+#[test]
+fn the_table_is_well_formed() {
+    let names: BTreeSet<&str> = table().map(|directive| directive.name).collect();
+    assert_eq!(names.len(), table().count(), "a name is there twice");
+    for directive in table() {
+        let name = directive.name;
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte)),
+            "{name}"
+        );
+        assert!(directive.text.ends_with('.'), "{name}");
+        let sentences = directive.text.matches(". ").count() + 1;
+        assert!(sentences <= 3, "{name}: {sentences} sentences");
+        assert_eq!(Directive::find(&name.to_uppercase()).unwrap().name, name);
+    }
+}
+
+#[test]
+fn misspelt_names_find_their_directive() {
+    for (name, nearest) in [
+        ("pm.max_childs", Some("pm.max_children")),
+        ("max_children", Some("pm.max_children")),
+        ("pm.min_spare_server", Some("pm.min_spare_servers")),
+        ("listen.onwer", Some("listen.owner")),
+        ("Pythonpaths", Some("pythonpath")),
+        ("wsgi_preload", Some("wsgi.preload")),
+        ("usr", Some("user")),
+        ("colour", None),
+        ("", None),
+    ] {
+        let found = Directive::nearest(name).map(|directive| directive.name);
+        assert_eq!(found, nearest, "{name}");
+    }
+    assert!(Directive::nearest(&"pm.max_children".repeat(5)).is_none());
+}
+
+#[test]
+fn the_reference_has_every_directive() {
+    let reference = reference();
+    for directive in table() {
+        assert!(
+            reference.contains(&directive.spelling()),
+            "{}",
+            directive.name
+        );
+    }
+    assert!(
+        reference.lines().all(|line| line.len() <= 80),
+        "{reference}"
+    );
+}
