@@ -16,6 +16,9 @@ use super::problem::{Origin, Problem, Problems};
 use super::raw::{Entry, Manager, Raw, RawGlobal, RawPool, Section, Setting};
 use super::{Config, Global, Identity, Listen, Pool, Surroundings};
 
+/// Names of standard error, which may be a socket, and then cannot be opened by name.
+const STANDARD_ERROR: [&str; 3] = ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"];
+
 /// Makes the configuration, if nothing is wrong with it. `problems` and `notices` are those of reading it.
 pub fn check(
     raw: &Raw,
@@ -65,7 +68,7 @@ fn global(raw: &RawGlobal, notices: &mut Vec<String>) -> Option<Global> {
     Some(Global {
         pid: raw.pid.value().cloned(),
         error_log: error_log
-            .filter(|path| *path != Path::new("/dev/stderr"))
+            .filter(|path| STANDARD_ERROR.iter().all(|name| path != &Path::new(name)))
             .cloned(),
         log_level: *raw.log_level.value()?,
         process_control_timeout: *raw.process_control_timeout.value()?,
@@ -306,12 +309,16 @@ impl<'a> PoolChecker<'a, '_> {
             }
             Some(gid)
         });
-        let Some(user) = self.raw.user.given() else {
-            self.missing(
-                "user has not been defined: preforkd is root here, and workers run as another user; add user = NAME"
-                    .to_owned(),
-            );
-            return None;
+        let user = match &self.raw.user {
+            Setting::Given(user) => user,
+            Setting::Wrong => return None,
+            Setting::Unset => {
+                self.missing(
+                    "user has not been defined: preforkd is root here, and workers run as another user; add user = NAME"
+                        .to_owned(),
+                );
+                return None;
+            }
         };
         let account = self.account(&user.entry, &user.value)?;
         if account.uid.is_root() {

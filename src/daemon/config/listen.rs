@@ -145,6 +145,7 @@ mod tests {
     #[test]
     fn what_is_no_address() {
         for (text, rule) in [
+            ("", "from 1 to 65535"),
             ("0", "from 1 to 65535"),
             ("65536", "from 1 to 65535"),
             ("localhost:", "from 1 to 65535"),

@@ -227,33 +227,41 @@ impl<'a> Reader<'a> {
         if !shaped {
             return Err(format!("is written {} = VALUE", directive.spelling()));
         }
-        if value.is_empty() && directive.shape != Shape::Map {
-            return Err("has no value; leave the line out for the default".to_owned());
-        }
+        let empty = value.is_empty() && directive.shape != Shape::Map;
         let entry = Entry {
             origin: Some(written.origin.clone()),
             name: directive.name,
             key,
             text: self.expand_pool(place, value)?,
         };
-        match (directive.reader, place) {
+        let taken = match (directive.reader, place) {
+            (Kind::Include, _) if empty => Ok(()),
             (Kind::Include, _) => self.include(written, place, depth, &entry.text),
             (Kind::Global { set, .. }, _) => set(&mut self.raw.global, &entry),
             (Kind::Pool { set, .. }, Place::Pool(index)) => {
                 set(&mut self.raw.pools[index].pool, &entry)
             }
             (Kind::IgnoredInGlobal | Kind::IgnoredInPool, _) => {
-                if self.noticed.insert(directive.name) {
-                    self.notices.push(format!(
-                        "{}: [{}] {} is accepted for php-fpm's sake and ignored",
-                        written.origin,
-                        written.section,
-                        directive.spelling()
-                    ));
-                }
+                self.ignored(written, directive);
                 Ok(())
             }
             (Kind::Pool { .. }, Place::Global) => Ok(()),
+        };
+        if empty {
+            // No kind takes an empty value; what a number or a path should look like is beside the point then.
+            return Err("has no value; leave the line out for the default".to_owned());
+        }
+        taken
+    }
+
+    fn ignored(&mut self, written: &Written, directive: &'static Directive) {
+        if self.noticed.insert(directive.name) {
+            self.notices.push(format!(
+                "{}: [{}] {} is accepted for php-fpm's sake and ignored",
+                written.origin,
+                written.section,
+                directive.spelling()
+            ));
         }
     }
 

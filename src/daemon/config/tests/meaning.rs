@@ -60,8 +60,10 @@ fn every_directive_of_global() {
 
 #[test]
 fn standard_error_is_no_file() {
-    let config = loaded(&format!("error_log = /dev/stderr\n{}", pool_with("")));
-    assert_eq!(config.global.error_log, None);
+    for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
+        let config = loaded(&format!("error_log = {name}\n{}", pool_with("")));
+        assert_eq!(config.global.error_log, None, "{name}");
+    }
 }
 
 #[test]

@@ -19,6 +19,20 @@ fn files_that_cannot_be_included() {
 }
 
 #[test]
+fn five_files_deep_are_enough() {
+    let deep = |files: usize| {
+        let case = Case::new("include = 2");
+        for number in 2..files {
+            case.write(&number.to_string(), &format!("include = {}", number + 1));
+        }
+        case.write(&files.to_string(), &pool_with(""));
+        case.load()
+    };
+    assert!(deep(5).is_ok());
+    assert!(deep(6).is_err());
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let case = Case::new("");
     fs::remove_file(case.path("x.conf")).unwrap();
@@ -431,6 +445,10 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_lines() {
 #[test]
 fn a_wrong_value_is_told_once() {
     // None of these is also missing, nor compared with anything.
+    assert_eq!(
+        told_as(ROOT, "[a]\nlisten =\npm =\npm.max_children =\nuser =\napp =\ninclude =\nprefix =\nlisten.mode =").len(),
+        8
+    );
     assert_eq!(
         told("[a]\nprefix = x\nlisten = a.sock\npm = dynamic\npm.max_children = x\npm.min_spare_servers = 2\npm.max_spare_servers = x\napp = x\nchdir = x").len(),
         4
