@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -206,6 +207,9 @@ def main() -> None:
     args = arguments()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("bench: stopped"))
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        say(f"this machine has other things to do (load {load:.1f}): the numbers will not be steady")
     processes.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="preforkd-bench.") as folder:
         try:
