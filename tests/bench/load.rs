@@ -26,6 +26,10 @@ use wire::{
 /// No answer may be longer than this.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// Requests that are sent in turn: no two in a row come from one visitor, so that a server which remembers the last
+/// request gains by it what it would gain in earnest.
+const VISITORS: usize = 64;
+
 /// Sends FastCGI requests to a Unix socket, checks each answer, and prints one line of JSON. Times are in µs.
 #[derive(Parser)]
 struct Args {
@@ -94,19 +98,23 @@ struct Client {
     begun: Option<Instant>,
     /// What has come of an answer that did not come whole in one read.
     partial: Vec<u8>,
+    /// Whose request is under way.
+    visitor: usize,
 }
 
 struct Load<'a> {
     args: &'a Args,
     address: UnixAddr,
     epoll: Epoll,
-    request: Vec<u8>,
+    requests: [Vec<u8>; VISITORS],
     /// An answer that was checked and found right.
     known_good: Vec<u8>,
     clients: Vec<Client>,
     end: End,
     start: Instant,
     started: u64,
+    /// Whose request is next.
+    visitor: usize,
     report: Report,
 }
 
@@ -133,12 +141,13 @@ impl<'a> Load<'a> {
             args,
             address: UnixAddr::new(&args.socket)?,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
-            request: request(args),
+            requests: std::array::from_fn(|visitor| request(args, visitor)),
             known_good: Vec::new(),
             clients: (0..args.clients).map(|_| Client::default()).collect(),
             end,
             start,
             started: 0,
+            visitor: 0,
             report: Report::default(),
         })
     }
@@ -183,6 +192,8 @@ impl<'a> Load<'a> {
             End::After(requests) => self.started < requests,
         };
         if more {
+            self.clients[number].visitor = self.visitor;
+            self.visitor = (self.visitor + 1) % VISITORS;
             self.started += 1;
             self.clients[number].begun = Some(if self.args.burst { self.start } else { now });
             if let Err(error) = self.send(number) {
@@ -194,10 +205,12 @@ impl<'a> Load<'a> {
     }
 
     fn send(&mut self, number: usize) -> io::Result<()> {
-        if let Some(stream) = &mut self.clients[number].stream {
-            match stream.write(&self.request) {
+        let client = &mut self.clients[number];
+        if let Some(stream) = &mut client.stream {
+            let request = &self.requests[client.visitor];
+            match stream.write(request) {
                 Err(error) if hung_up(&error) => self.report.reconnects += 1,
-                written => return whole(written?, self.request.len()),
+                written => return whole(written?, request.len()),
             }
         }
         self.connect(number)
@@ -205,18 +218,20 @@ impl<'a> Load<'a> {
 
     /// Sends the request of a client over a new connection.
     fn connect(&mut self, number: usize) -> io::Result<()> {
+        let client = &mut self.clients[number];
         // Closes the old connection before there is a new one.
-        self.clients[number].stream = None;
+        client.stream = None;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         connect(fd.as_raw_fd(), &self.address)?;
         let mut stream = UnixStream::from(fd);
-        let written = stream.write(&self.request)?;
+        let request = &self.requests[client.visitor];
+        let written = stream.write(request)?;
         self.epoll
             .add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
-        self.clients[number].stream = Some(stream);
-        self.clients[number].reused = false;
-        whole(written, self.request.len())
+        client.stream = Some(stream);
+        client.reused = false;
+        whole(written, request.len())
     }
 
     /// Takes what has come for a client; if that ends its request, starts the next one.
@@ -360,24 +375,31 @@ fn check_page(page: &[u8], expect: &str) -> Result<(), String> {
 }
 
 /// A request as nginx sends it with `include fastcgi_params` (1.22): one record of parameters, padded, no body.
-fn request(args: &Args) -> Vec<u8> {
+/// What differs from one visitor to the next: the query unless one is given, the address, the port, the browser.
+fn request(args: &Args, visitor: usize) -> Vec<u8> {
     let mut params = Vec::new();
-    let (path, query) = args.path.split_once('?').unwrap_or((&args.path, ""));
+    let uri = if args.path.contains('?') {
+        args.path.clone()
+    } else {
+        format!("{}?visitor={visitor}", args.path)
+    };
+    let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
+    let browser = 100 + visitor;
     let pairs = [
         ("QUERY_STRING", query),
         ("REQUEST_METHOD", "GET"),
         ("CONTENT_TYPE", ""),
         ("CONTENT_LENGTH", ""),
         ("SCRIPT_NAME", ""),
-        ("REQUEST_URI", &args.path),
+        ("REQUEST_URI", &uri),
         ("DOCUMENT_URI", path),
         ("DOCUMENT_ROOT", "/usr/share/nginx/html"),
         ("SERVER_PROTOCOL", "HTTP/1.1"),
         ("REQUEST_SCHEME", "http"),
         ("GATEWAY_INTERFACE", "CGI/1.1"),
         ("SERVER_SOFTWARE", "nginx/1.22.1"),
-        ("REMOTE_ADDR", "127.0.0.1"),
-        ("REMOTE_PORT", "53422"),
+        ("REMOTE_ADDR", &format!("192.0.2.{visitor}")),
+        ("REMOTE_PORT", &(53422 + visitor).to_string()),
         ("REMOTE_USER", ""),
         ("SERVER_ADDR", "127.0.0.1"),
         ("SERVER_PORT", "80"),
@@ -388,7 +410,9 @@ fn request(args: &Args) -> Vec<u8> {
         ("HTTP_HOST", "localhost"),
         (
             "HTTP_USER_AGENT",
-            "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+            &format!(
+                "Mozilla/5.0 (X11; Linux x86_64; rv:{browser}.0) Gecko/20100101 Firefox/{browser}.0"
+            ),
         ),
         (
             "HTTP_ACCEPT",
@@ -451,7 +475,7 @@ mod tests {
     #[test]
     fn a_request_is_as_nginx_sends_it() {
         let args = Args::parse_from(["load", "--socket", "s", "--path", "/page?a=b", "--keep"]);
-        let bytes = request(&args);
+        let bytes = request(&args, 1);
         let (begin, rest) = wire::split_record(&bytes).unwrap().unwrap();
         assert_eq!(
             (begin.kind, begin.content),
