@@ -20,6 +20,9 @@ use super::wait::{PATIENCE, until, until_some};
 /// How long a daemon may take to stop, workers included: more than the `process_control_timeout` of the tests.
 const STOPS_WITHIN: Duration = Duration::from_secs(15);
 
+/// As many lines of a log are kept. No case needs more; a daemon that writes without end needs more memory than there is.
+const MOST_LINES: usize = 100_000;
+
 /// A daemon of this test. Dropping it stops it, sees that nothing of it is left, and prints its log if the test failed.
 #[derive(Debug)]
 pub struct Daemon {
@@ -142,7 +145,11 @@ impl Daemon {
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<String>> {
-        self.log.lines.lock().expect("the reader does not panic")
+        // A test that fails while it looks at the lines leaves them whole.
+        self.log
+            .lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lines of the log until now that match.
@@ -179,7 +186,7 @@ impl Daemon {
                 .log
                 .grown
                 .wait_timeout(lines, look_again)
-                .expect("the reader does not panic")
+                .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
     }
@@ -230,13 +237,19 @@ pub fn command(configuration: &Path) -> Command {
 }
 
 impl Log {
+    /// The lines, also after a case has failed while it looked at them.
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self, stderr: impl BufRead) {
         for line in stderr.split(b'\n') {
             let Ok(line) = line else { break };
-            self.lines
-                .lock()
-                .expect("no reader of the log panics")
-                .push(String::from_utf8_lossy(&line).into_owned());
+            let mut lines = self.lines();
+            if lines.len() < MOST_LINES {
+                lines.push(String::from_utf8_lossy(&line).into_owned());
+            }
+            drop(lines);
             self.grown.notify_all();
         }
         self.grown.notify_all();
