@@ -38,7 +38,7 @@ IDLE_SECONDS = 10
 def hello(bench: Bench, kinds, rounds: int, seconds: float) -> dict[str, dict[str, list[dict]]]:
     """Let the contestants take turns; return the report of each round by mode and name."""
     reports: dict[str, dict[str, list[dict]]] = {mode: {} for mode in CLIENTS}
-    with contextlib.ExitStack() as stack:
+    with bench.apart(), contextlib.ExitStack() as stack:
         running = [stack.enter_context(kind(bench, Pool("hello", max_children=WORKERS))) for kind in kinds]
         for server in running:
             server.wait_for(f"{WORKERS} workers", lambda server=server: len(server.workers()) >= WORKERS)
@@ -177,7 +177,10 @@ def measure(bench: Bench, args: argparse.Namespace) -> Page:
         kinds = wanted(servers.Floor, servers.Preforkd, servers.PhpFpm, servers.Uwsgi, servers.Flup)
         reports = hello(bench, kinds, args.rounds, args.seconds)
         for mode, clients in CLIENTS.items():
-            note = f"{WORKERS} workers, {clients} clients at a time; medians of {args.rounds} rounds of {args.seconds} s."
+            note = (
+                f"{WORKERS} workers, {clients} clients at a time, which have a processor of their own; medians of "
+                f"{args.rounds} rounds of {args.seconds} s."
+            )
             page.hello(mode, reports[mode], [kind.name for kind in kinds], note)
     if "burst" in args.parts:
         pools = {
