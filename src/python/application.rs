@@ -1,0 +1,271 @@
+//! One request, from its parameters to its end.
+//!
+//! Whatever the application does, the exchange comes back, `close` has been called once on what the application
+//! returned, and the worker can go on. After the beginning of an answer is on its way an error can only be shown by
+//! closing the connection without a clean end, so that no web server takes the rest for a whole page.
+
+use crate::answer::{Answer, Trouble};
+use crate::body::{self, Body};
+use crate::environ::{Environ, Refusal, Request};
+use crate::failure;
+use crate::file_wrapper::FileWrapper;
+use crate::input::Input;
+use crate::respond::{Failure, respond};
+use crate::start_response::Responder;
+use crate::transaction::{State, Transaction};
+use preforkd_sys::fork::exit_now;
+use preforkd_worker::message::MoldSettings;
+use preforkd_worker::{Application, Blocking, Exchange, exchange};
+use pyo3::exceptions::{PyConnectionError, PyTimeoutError};
+use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::{ffi, intern, prelude::*};
+use std::sync::Arc;
+
+/// A Python application in a worker.
+#[derive(Debug)]
+pub(crate) struct Wsgi {
+    callable: Py<PyAny>,
+    environ: Environ,
+    /// The worker that serves; set by the first request.
+    pid: u32,
+}
+
+impl Wsgi {
+    /// Hosts `callable`.
+    pub(crate) fn new(callable: Bound<'_, PyAny>, settings: &MoldSettings) -> PyResult<Self> {
+        let py = callable.py();
+        let constants = PyDict::new(py);
+        constants.set_item(intern!(py, "wsgi.version"), (1, 0))?;
+        constants.set_item(
+            intern!(py, "wsgi.errors"),
+            py.import("sys")?.getattr("stderr")?,
+        )?;
+        constants.set_item(intern!(py, "wsgi.multithread"), false)?;
+        constants.set_item(
+            intern!(py, "wsgi.multiprocess"),
+            settings.worker.capacity > 1,
+        )?;
+        constants.set_item(intern!(py, "wsgi.run_once"), false)?;
+        constants.set_item(intern!(py, "wsgi.input_terminated"), true)?;
+        constants.set_item(
+            intern!(py, "wsgi.file_wrapper"),
+            py.get_type::<FileWrapper>(),
+        )?;
+        Ok(Self {
+            environ: Environ::new(&constants, settings.mount.clone())?,
+            callable: callable.unbind(),
+            pid: 0,
+        })
+    }
+
+    /// The parts that warming up needs.
+    pub(crate) fn parts(&mut self) -> (&Py<PyAny>, &mut Environ) {
+        (&self.callable, &mut self.environ)
+    }
+
+    fn answer(&mut self, py: Python<'_>, mut exchange: Box<Exchange>) -> Box<Exchange> {
+        let (request, body) = match self.prepare(py, &mut exchange) {
+            Ok(prepared) => prepared,
+            Err(unanswered) => {
+                if unanswered.is_err() {
+                    exchange.abort();
+                }
+                return exchange;
+            }
+        };
+        let transaction = Arc::new(Transaction::new(
+            exchange,
+            body,
+            Answer::new(request.is_head),
+        ));
+        let outcome = call(py, &self.callable, &request.environ, &transaction);
+        let Some(mut state) = transaction.take(py) else {
+            unreachable!("only this function ends a transaction, once");
+        };
+        if let Err(failure) = outcome {
+            self.fail(py, &mut state, failure);
+        }
+        state.exchange
+    }
+
+    /// The request as the application gets it. In the error case it is refused already, or cannot even be.
+    fn prepare<'py>(
+        &mut self,
+        py: Python<'py>,
+        exchange: &mut Exchange,
+    ) -> Result<(Request<'py>, Body), exchange::Result<()>> {
+        let request = self.environ.build(py, exchange.params().as_bytes());
+        let request = request.map_err(|refusal| match refusal {
+            Refusal::Nul => failure::refuse(
+                exchange,
+                "400 Bad Request",
+                "There is a NUL character in the path.",
+            ),
+            Refusal::Outside => failure::refuse(
+                exchange,
+                "404 Not Found",
+                "The application is not mounted at this path.",
+            ),
+            Refusal::Python(raised) => internal_error(py, exchange, &raised),
+        })?;
+        let body = match request.content_length {
+            Some(length) => Body::announced(length),
+            None => {
+                let body = Body::measured(exchange).map_err(|error| unreadable(exchange, error))?;
+                declare(&request.environ, body.length())
+                    .map_err(|raised| internal_error(py, exchange, &raised))?;
+                body
+            }
+        };
+        Ok((request, body))
+    }
+
+    fn fail(&self, py: Python<'_>, state: &mut State, failure: Failure) {
+        let exchange = &mut state.exchange;
+        match failure {
+            Failure::Raised(raised) => {
+                // A child that the application forked, and that fell out of it, is no worker.
+                if std::process::id() != self.pid {
+                    failure::traceback(py, &raised);
+                    exit_now(1);
+                }
+                let is_of_the_connection = state.failed
+                    && (raised.is_instance_of::<PyConnectionError>(py)
+                        || raised.is_instance_of::<PyTimeoutError>(py));
+                if !is_of_the_connection {
+                    failure::log(exchange, "the application raised an exception");
+                    failure::traceback(py, &raised);
+                    if !state.answer.is_sent() && internal_error_page(exchange).is_ok() {
+                        return;
+                    }
+                }
+            }
+            Failure::Trouble(Trouble::Exchange(_)) => {}
+            Failure::Trouble(mistake) => {
+                failure::log(exchange, &mistake.to_string());
+                if !state.answer.is_sent() && internal_error_page(exchange).is_ok() {
+                    return;
+                }
+            }
+        }
+        if !exchange.is_ended() {
+            exchange.abort();
+        }
+    }
+}
+
+impl Application for Wsgi {
+    fn serve(&mut self, exchange: Box<Exchange>) -> Box<Exchange> {
+        if self.pid == 0 {
+            self.pid = std::process::id();
+        }
+        Python::attach(|py| self.answer(py, exchange))
+    }
+
+    fn blocking(&self) -> Blocking {
+        |wait| {
+            let _detached = Detached::new();
+            wait();
+        }
+    }
+}
+
+/// The interpreter's lock is let go while this lives. [`Python::detach`] does the same, but only for closures that may
+/// change threads.
+struct Detached(*mut ffi::PyThreadState);
+
+impl Detached {
+    fn new() -> Self {
+        // SAFETY: an exchange waits like this only between `set_blocking` and the end of `serve`, on a thread that
+        // holds the lock: the worker's own within `serve`, or one that runs Python code which called into an object of
+        // the request. The waits themselves, `poll`s, touch no Python object.
+        Self(unsafe { ffi::PyEval_SaveThread() })
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        // SAFETY: the state that `PyEval_SaveThread` gave on this same thread.
+        unsafe { ffi::PyEval_RestoreThread(self.0) };
+    }
+}
+
+/// Calls the application, sends what it returns, and closes that.
+fn call(
+    py: Python<'_>,
+    callable: &Py<PyAny>,
+    environ: &Bound<'_, PyDict>,
+    transaction: &Arc<Transaction>,
+) -> Result<(), Failure> {
+    environ.set_item(
+        intern!(py, "wsgi.input"),
+        Bound::new(py, Input(Arc::clone(transaction)))?,
+    )?;
+    let start_response = Bound::new(py, Responder(Arc::clone(transaction)))?
+        .getattr(intern!(py, "start_response"))?;
+    let returned = callable.bind(py).call1((environ, start_response))?;
+    let outcome = respond(transaction, &returned);
+    if let Err(raised) = close(&returned) {
+        transaction.with(|state| {
+            failure::log(&state.exchange, "closing the answer raised an exception");
+        })?;
+        failure::traceback(py, &raised);
+    }
+    outcome
+}
+
+/// Calls the `close` of what an application returned, if it has one.
+pub(crate) fn close(returned: &Bound<'_, PyAny>) -> PyResult<()> {
+    if returned.is_exact_instance_of::<PyList>() || returned.is_exact_instance_of::<PyTuple>() {
+        return Ok(());
+    }
+    if let Some(close) = returned.getattr_opt(intern!(returned.py(), "close"))? {
+        close.call0()?;
+    }
+    Ok(())
+}
+
+/// Says the length of a body that was measured.
+fn declare(environ: &Bound<'_, PyDict>, length: u64) -> PyResult<()> {
+    let key = intern!(environ.py(), "CONTENT_LENGTH");
+    if length > 0 {
+        environ.set_item(key, length.to_string())
+    } else if environ.contains(key)? {
+        environ.set_item(key, "")
+    } else {
+        Ok(())
+    }
+}
+
+/// Answers a request whose body of unknown length could not be read.
+fn unreadable(exchange: &mut Exchange, error: body::Error) -> exchange::Result<()> {
+    match error {
+        body::Error::Exchange(error) => Err(error),
+        body::Error::TooLarge => failure::refuse(
+            exchange,
+            "413 Content Too Large",
+            "The body is too large to be taken without its length being announced.",
+        ),
+        body::Error::Short(_) | body::Error::Io(_) => {
+            failure::log(
+                exchange,
+                &format!("cannot keep the request's body: {error}"),
+            );
+            internal_error_page(exchange)
+        }
+    }
+}
+
+fn internal_error(py: Python<'_>, exchange: &mut Exchange, raised: &PyErr) -> exchange::Result<()> {
+    failure::log(exchange, "the request could not be prepared");
+    failure::traceback(py, raised);
+    internal_error_page(exchange)
+}
+
+fn internal_error_page(exchange: &mut Exchange) -> exchange::Result<()> {
+    failure::refuse(
+        exchange,
+        "500 Internal Server Error",
+        "The application failed. Its log says why.",
+    )
+}

@@ -1,0 +1,60 @@
+//! What the log and the client get when something goes wrong.
+
+use preforkd_worker::Exchange;
+use preforkd_worker::exchange::Result;
+use pyo3::prelude::*;
+use std::io::Write;
+
+/// Bytes of a request line that the log shows.
+const MAX_SHOWN: usize = 200;
+
+/// Answers with a page of plain text that consists of one sentence.
+pub(crate) fn refuse(exchange: &mut Exchange, status: &str, sentence: &str) -> Result<()> {
+    let length = sentence.len() + 1;
+    let page = format!(
+        "Status: {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{sentence}\n"
+    );
+    exchange.write(page.as_bytes())?;
+    exchange.end(0)
+}
+
+/// Writes one line about the current request to the pool's log.
+pub(crate) fn log(exchange: &Exchange, what: &str) {
+    let (mut method, mut uri) = (&b"-"[..], &b"-"[..]);
+    for (name, value) in exchange.params().iter() {
+        match name {
+            b"REQUEST_METHOD" => method = value,
+            b"REQUEST_URI" => uri = value,
+            _ => {}
+        }
+    }
+    let shown = |bytes: &[u8]| {
+        bytes[..bytes.len().min(MAX_SHOWN)]
+            .escape_ascii()
+            .to_string()
+    };
+    say(&format!("{} {}: {what}", shown(method), shown(uri)));
+}
+
+/// Writes one line to the pool's log.
+pub(crate) fn say(line: &str) {
+    // A log that cannot be written to cannot be told so.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Writes an exception with its traceback to the pool's log.
+pub(crate) fn traceback(py: Python<'_>, raised: &PyErr) {
+    raised.display(py);
+    flush(py);
+}
+
+/// Writes out what Python has buffered of its standard output and error.
+pub(crate) fn flush(py: Python<'_>) {
+    let Ok(sys) = py.import("sys") else { return };
+    for name in ["stdout", "stderr"] {
+        // An application may have put anything there, or closed it.
+        let _ = sys
+            .getattr(name)
+            .and_then(|stream| stream.call_method0("flush"));
+    }
+}

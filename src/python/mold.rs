@@ -1,0 +1,301 @@
+//! The process that imports a pool's application once, and forks the pool's workers from itself.
+//!
+//! Python's collector of cycles stays off here: it would touch every object, and with it every page that the workers are
+//! to share. What there is after the import is frozen, so that the collectors of the workers leave it alone as well.
+//!
+//! A process with several threads cannot be forked safely. If importing the application started some, the mold executes
+//! its interpreter anew, and each worker imports the application by itself.
+
+use crate::worker::{Birth, Inheritance, live};
+use crate::{failure, loading};
+use nix::unistd::setsid;
+use preforkd_sys::channel::{Channel, MAX_MESSAGE};
+use preforkd_sys::fork::{MAX_SIBLINGS, exit_now, siblings, thread_count};
+use preforkd_sys::scoreboard::Scoreboard;
+use preforkd_sys::{fds, title};
+use preforkd_worker::message::{CONTROL_FD, FromMold, MODULE_FD, MoldSettings, PROTOCOL, ToMold};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::{ffi, types::PyDict};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Does what the master says over descriptor 3, and never returns.
+#[pyfunction]
+pub(crate) fn mold(py: Python<'_>) -> PyResult<()> {
+    let status = match run(py) {
+        Ok(()) => 0,
+        Err(raised) => {
+            failure::traceback(py, &raised);
+            1
+        }
+    };
+    failure::flush(py);
+    exit_now(status)
+}
+
+/// The descriptors that a mold is started with.
+struct Given {
+    channel: Channel,
+    module: OwnedFd,
+}
+
+fn run(py: Python<'_>) -> PyResult<()> {
+    let gc = py.import("gc")?;
+    gc.call_method0("disable")?;
+    // SAFETY: the master put the two descriptors there for this module alone; Python does not know of them.
+    let (control, module) = unsafe { (fds::inherited(CONTROL_FD)?, fds::inherited(MODULE_FD)?) };
+    let given = Given {
+        channel: Channel::from_fd(control),
+        module,
+    };
+    // Fails for the leader of a group, which then is away from the master's terminal already.
+    let _ = setsid();
+    settle(py)?;
+    given
+        .channel
+        .send(&FromMold::Hello { protocol: PROTOCOL }.encode(), &[])?;
+    let Some((settings, listener, board)) = set_up(&given.channel)? else {
+        return Ok(());
+    };
+    title::set(&format!(
+        "preforkd: mold {} (gen {})",
+        settings.worker.pool, settings.generation
+    ));
+    let environment = py.import("os")?.getattr("environ")?.call_method0("copy")?;
+    extend_path(py, &settings.pythonpath)?;
+    let mut application = None;
+    if settings.preload {
+        let mut loaded = loading::load(py, &settings).inspect_err(|_| {
+            // The master may be gone; there is nobody to tell then.
+            let _ = given.channel.send(&FromMold::Failed.encode(), &[]);
+        })?;
+        loading::warm_up(py, &mut loaded, &settings.warmup);
+        // A handler of the application's would not survive the fork, and Python would not know.
+        default_signals(py)?;
+        application = Some(loaded);
+    }
+    if thread_count() > 1 {
+        return start_over(py, &given, settings.preload, &environment);
+    }
+    let Given { channel, module } = given;
+    drop(module);
+    gc.call_method0("freeze")?;
+    channel.send(&FromMold::Ready.encode(), &[])?;
+    let inheritance = Inheritance {
+        listener,
+        board,
+        settings,
+        application,
+    };
+    serve(py, channel, inheritance)
+}
+
+/// Makes the interpreter fit for a process that only waits: signals end it, and each line printed is written at once.
+fn settle(py: Python<'_>) -> PyResult<()> {
+    default_signals(py)?;
+    let sys = py.import("sys")?;
+    let options = PyDict::new(py);
+    options.set_item("line_buffering", true)?;
+    for name in ["stdout", "stderr"] {
+        sys.getattr(name)?
+            .call_method("reconfigure", (), Some(&options))?;
+    }
+    Ok(())
+}
+
+/// Puts every signal that has a handler in Python back to its default.
+fn default_signals(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    let default = signal.getattr("SIG_DFL")?;
+    for number in signal.call_method0("valid_signals")?.try_iter()? {
+        let number = number?;
+        if signal.call_method1("getsignal", (&number,))?.is_callable() {
+            signal.call_method1("signal", (&number, &default))?;
+        }
+    }
+    Ok(())
+}
+
+fn extend_path(py: Python<'_>, entries: &[String]) -> PyResult<()> {
+    let path = py.import("sys")?.getattr("path")?;
+    for (at, entry) in entries.iter().enumerate() {
+        path.call_method1("insert", (at, entry))?;
+    }
+    Ok(())
+}
+
+/// Waits for the settings; None when the master has gone or wants no mold of this version.
+fn set_up(channel: &Channel) -> PyResult<Option<(MoldSettings, OwnedFd, Scoreboard)>> {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let received = channel.receive(&mut buffer)?;
+    if received.length == 0 {
+        return Ok(None);
+    }
+    let Ok(ToMold::Setup(settings)) = ToMold::decode(&buffer[..received.length]) else {
+        return Err(senseless());
+    };
+    let [listener, memory, notice] = exactly(received.fds)?;
+    let board = Scoreboard::attach(memory, notice)?;
+    Ok(Some((settings, listener, board)))
+}
+
+/// Forks workers until the master closes the channel.
+fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult<()> {
+    // A worker takes its copy out of the cells.
+    let (channel, inheritance) = (RefCell::new(Some(channel)), RefCell::new(Some(inheritance)));
+    loop {
+        let births = match &*channel.borrow() {
+            Some(channel) => orders(channel)?,
+            None => unreachable!("only a worker takes the channel, and does not return"),
+        };
+        if births.is_empty() {
+            return Ok(());
+        }
+        let slots: Vec<u32> = births.iter().map(|birth| birth.slot).collect();
+        let births: Vec<_> = births
+            .into_iter()
+            .map(|birth| RefCell::new(Some(birth)))
+            .collect();
+        failure::flush(py);
+        // SAFETY: this is the process's only thread, and it holds the interpreter's lock.
+        unsafe { ffi::PyOS_BeforeFork() };
+        let made = siblings(
+            births.len(),
+            |index| drop(births[index].take()),
+            |index| {
+                // SAFETY: this is the only thread of a process that was just forked; the one between it and the mold
+                // has run no Python. The hooks before the fork have been called.
+                unsafe { ffi::PyOS_AfterFork_Child() };
+                let birth = births[index].take();
+                for other in &births {
+                    drop(other.take());
+                }
+                drop(channel.take());
+                match (birth, inheritance.take()) {
+                    (Some(birth), Some(inheritance)) => live(py, birth, inheritance),
+                    _ => unreachable!("each worker takes its own once"),
+                }
+            },
+        );
+        // SAFETY: as before the fork, whose other side this is.
+        unsafe { ffi::PyOS_AfterFork_Parent() };
+        let made = made.unwrap_or_else(|error| {
+            failure::say(&format!("cannot fork: {error}"));
+            0
+        });
+        for &slot in &slots[made..] {
+            tell(&channel, &FromMold::SpawnFailed { slot })?;
+        }
+    }
+}
+
+/// Waits for orders to fork workers, and takes all that are there. None at all when the master has closed the channel.
+fn orders(channel: &Channel) -> PyResult<Vec<Birth>> {
+    let mut buffer = [0; 64];
+    let mut births = Vec::new();
+    while births.len() < MAX_SIBLINGS {
+        let received = if births.is_empty() {
+            channel.receive(&mut buffer)?
+        } else {
+            match channel.try_receive(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                other => other?,
+            }
+        };
+        if received.length == 0 {
+            return Ok(Vec::new());
+        }
+        let Ok(ToMold::Spawn { slot }) = ToMold::decode(&buffer[..received.length]) else {
+            return Err(senseless());
+        };
+        let [control, stdout, stderr] = exactly(received.fds)?;
+        births.push(Birth {
+            slot,
+            control: Channel::from_fd(control),
+            stdout,
+            stderr,
+        });
+    }
+    Ok(births)
+}
+
+/// Tells the master that there are threads, and executes this interpreter anew, with the environment it began with.
+fn start_over(
+    py: Python<'_>,
+    given: &Given,
+    preloaded: bool,
+    environment: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let names = threads(py)?.join(", ");
+    if !preloaded {
+        return Err(PyRuntimeError::new_err(format!(
+            "cannot fork: the interpreter starts threads by itself: {names}"
+        )));
+    }
+    given
+        .channel
+        .send(&FromMold::Threads { names }.encode(), &[])?;
+    failure::flush(py);
+    // SAFETY: both numbers are those of the descriptors in `given`, whose owners are neither used nor dropped before
+    // the process ends or executes something else.
+    unsafe { fds::place(CONTROL_FD, &[given.channel.as_fd(), given.module.as_fd()])? };
+    let sys = py.import("sys")?;
+    py.import("os")?.call_method1(
+        "execve",
+        (
+            sys.getattr("executable")?,
+            sys.getattr("orig_argv")?,
+            environment,
+        ),
+    )?;
+    Ok(())
+}
+
+/// The names of the threads besides this one: Python's where Python knows them, else the kernel's.
+fn threads(py: Python<'_>) -> PyResult<Vec<String>> {
+    let mut known = HashMap::new();
+    for thread in py
+        .import("threading")?
+        .call_method0("enumerate")?
+        .try_iter()?
+    {
+        let thread = thread?;
+        let id: Option<u32> = thread.getattr("native_id")?.extract()?;
+        known.insert(id, thread.getattr("name")?.extract::<String>()?);
+    }
+    let mut names = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let task = task?;
+        let id = task.file_name().to_string_lossy().parse::<u32>().ok();
+        if id == Some(std::process::id()) {
+            continue;
+        }
+        names.push(match known.remove(&id) {
+            Some(name) => name,
+            // It may have ended.
+            None => std::fs::read_to_string(task.path().join("comm"))
+                .unwrap_or_default()
+                .trim_end()
+                .to_owned(),
+        });
+    }
+    Ok(names)
+}
+
+fn tell(channel: &RefCell<Option<Channel>>, message: &FromMold) -> PyResult<()> {
+    if let Some(channel) = &*channel.borrow() {
+        channel.send(&message.encode(), &[])?;
+    }
+    Ok(())
+}
+
+fn exactly<const COUNT: usize>(fds: Vec<OwnedFd>) -> PyResult<[OwnedFd; COUNT]> {
+    fds.try_into().map_err(|_| senseless())
+}
+
+fn senseless() -> PyErr {
+    PyRuntimeError::new_err("the master sent a message that makes no sense")
+}

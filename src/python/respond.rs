@@ -1,0 +1,85 @@
+//! From what an application returns to the end of the answer.
+//!
+//! A list or tuple is there as a whole: its length is known, and it leaves in as few writes as can be. Of any other
+//! iterable each block is sent before the next is asked for; and it is not asked for when the client has gone.
+
+use crate::answer::Trouble;
+use crate::start_response::block;
+use crate::transaction::{State, Transaction};
+use preforkd_worker::exchange;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+
+/// Why there is no complete answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The application raised, or returned what makes no sense.
+    Raised(PyErr),
+    /// The answer cannot go on.
+    Trouble(Trouble),
+}
+
+impl From<PyErr> for Failure {
+    fn from(raised: PyErr) -> Self {
+        Self::Raised(raised)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+/// Sends the whole body and ends the answer.
+pub(crate) fn respond(
+    transaction: &Transaction,
+    returned: &Bound<'_, PyAny>,
+) -> Result<(), Failure> {
+    if returned.is_exact_instance_of::<PyList>() || returned.is_exact_instance_of::<PyTuple>() {
+        let mut length = 0;
+        for item in returned.try_iter()? {
+            length += block(&item?)?.len() as u64;
+        }
+        transaction.with(|state| state.answer.know_length(length))?;
+        for item in returned.try_iter()? {
+            let item = item?;
+            let block = block(&item)?;
+            transaction.with(|state| state.answer.add(&mut state.exchange, block))??;
+        }
+    } else {
+        if returned.is_instance_of::<PyBytes>() || returned.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err(format!(
+                "the application returned {} instead of an iterable of bytes",
+                returned.get_type().name()?
+            ))
+            .into());
+        }
+        stream(transaction, returned)?;
+    }
+    transaction.with(|state| state.answer.finish(&mut state.exchange))??;
+    Ok(())
+}
+
+fn stream(transaction: &Transaction, returned: &Bound<'_, PyAny>) -> Result<(), Failure> {
+    for item in returned.try_iter()? {
+        let item = item?;
+        let block = block(&item)?;
+        transaction.with(|state| send(state, block))??;
+    }
+    Ok(())
+}
+
+fn send(state: &mut State, block: &[u8]) -> Result<(), Trouble> {
+    if block.is_empty() && !state.answer.is_sent() {
+        return Ok(());
+    }
+    state.answer.add(&mut state.exchange, block)?;
+    state.answer.flush(&mut state.exchange)?;
+    // Many web servers close the connection when they have the announced length.
+    if !state.exchange.is_ended() && state.exchange.is_peer_gone() {
+        return Err(exchange::Error::Gone.into());
+    }
+    Ok(())
+}

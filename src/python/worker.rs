@@ -1,0 +1,146 @@
+//! A worker from its fork to its end.
+//!
+//! It has inherited the mold's memory and descriptors. Those of the mold's own it lets go; those that the application
+//! opened when it was imported it keeps.
+
+use crate::application::Wsgi;
+use crate::{failure, loading};
+use nix::libc;
+use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
+use preforkd_sys::channel::Channel;
+use preforkd_sys::fork::{EX_SOFTWARE, exit_now};
+use preforkd_sys::scoreboard::{Reporter, Scoreboard};
+use preforkd_sys::{signals, title};
+use preforkd_worker::message::{FromWorker, MoldSettings};
+use preforkd_worker::run::{Equipment, run};
+use pyo3::prelude::*;
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+
+/// What a mold leaves to each of its workers.
+#[derive(Debug)]
+pub(crate) struct Inheritance {
+    /// The pool's listening socket.
+    pub(crate) listener: OwnedFd,
+    /// The pool's scoreboard.
+    pub(crate) board: Scoreboard,
+    /// The settings.
+    pub(crate) settings: MoldSettings,
+    /// The application, unless each worker has to import it.
+    pub(crate) application: Option<Wsgi>,
+}
+
+/// What one worker is given.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    /// Its place in the pool.
+    pub(crate) slot: u32,
+    /// To and from the master.
+    pub(crate) control: Channel,
+    /// Its standard output.
+    pub(crate) stdout: OwnedFd,
+    /// Its standard error.
+    pub(crate) stderr: OwnedFd,
+}
+
+/// The life of a worker, in the process forked for it.
+pub(crate) fn live(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Infallible {
+    let status = match serve(py, birth, inheritance) {
+        Ok(()) => 0,
+        Err(Failed::Application(raised)) => {
+            failure::traceback(py, &raised);
+            1
+        }
+        Err(Failed::System(error)) => {
+            failure::say(&format!("the worker cannot go on: {error}"));
+            EX_SOFTWARE
+        }
+    };
+    leave(py, status)
+}
+
+enum Failed {
+    Application(PyErr),
+    System(std::io::Error),
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<nix::Error> for Failed {
+    fn from(error: nix::Error) -> Self {
+        Self::System(error.into())
+    }
+}
+
+fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), Failed> {
+    let Birth {
+        slot,
+        control,
+        stdout,
+        stderr,
+    } = birth;
+    let Inheritance {
+        listener,
+        board,
+        settings,
+        application,
+    } = inheritance;
+    dup2_stdout(&stdout)?;
+    dup2_stderr(&stderr)?;
+    drop((stdout, stderr));
+    signals::ignore_sigpipe();
+    control.send(&FromWorker::Hello.encode(), &[])?;
+    title::set(&format!("preforkd: pool {}", settings.worker.pool));
+    // Fails only for the leader of a group, which a process that was just forked is not.
+    let _ = setsid();
+    let reporter = Reporter::new(board, slot, settings.generation)?;
+    enliven(py).map_err(Failed::Application)?;
+    let application = match application {
+        Some(application) => Ok(application),
+        None => loading::load(py, &settings),
+    };
+    let mut application = match application {
+        Ok(application) => application,
+        Err(raised) => {
+            // The master may be gone; there is nobody to tell then.
+            let _ = control.send(&FromWorker::CannotStart.encode(), &[]);
+            return Err(Failed::Application(raised));
+        }
+    };
+    let equipment = Equipment {
+        control,
+        listener,
+        reporter,
+        settings: settings.worker,
+    };
+    py.detach(|| run(equipment, &mut application))?;
+    Ok(())
+}
+
+/// Turns the interpreter of a mold into that of a worker.
+fn enliven(py: Python<'_>) -> PyResult<()> {
+    py.import("gc")?.call_method0("enable")?;
+    // The fork has put all dispositions back to their defaults. Python does not know that, and ignored these two:
+    // a closed connection and a file at its limit of size are to be errors.
+    let signal = py.import("signal")?;
+    for number in [libc::SIGPIPE, libc::SIGXFSZ] {
+        signal.call_method1("signal", (number, signal.getattr("SIG_IGN")?))?;
+    }
+    Ok(())
+}
+
+/// Ends the process as Python would, without taking the interpreter apart.
+fn leave(py: Python<'_>, status: i32) -> Infallible {
+    if let Err(raised) = py
+        .import("atexit")
+        .and_then(|atexit| atexit.call_method0("_run_exitfuncs"))
+    {
+        failure::traceback(py, &raised);
+    }
+    failure::flush(py);
+    exit_now(status)
+}
