@@ -127,7 +127,7 @@ fn a_worn_out_worker_is_replaced_without_losing_a_request() {
     assert!(served.len() >= 12, "{served:?}");
     daemon.wait_for_line("[pool probe] child * exited with code 0 after * seconds from start");
     daemon.wait_for_workers("probe", 2);
-    assert_eq!(daemon.lines_like("WARNING"), Vec::<String>::new());
+    assert_eq!(daemon.lines_like("WARNING*exited"), Vec::<String>::new());
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
+use crate::support::fastcgi::{Address, Request};
 use crate::support::load::{Load, burst_served};
-use crate::support::setup::{PROBE, Setup};
+use crate::support::setup::{PROBE, Setup, free_port};
 use crate::support::wait::{PATIENCE, until, until_some};
 
 /// What a pool's number of workers was at least and at most while `act` ran.
@@ -94,12 +95,16 @@ fn a_pool_never_outgrows_its_maximum() {
     );
 }
 
+/// Over TCP, where the depth of the queue is found out in another way than on a Unix socket.
 #[test]
 fn ondemand_goes_from_none_to_some_to_none() {
-    let pool =
-        "pm = ondemand\npm.max_children = 64\npm.process_idle_timeout = 1s\npm.max_spawn_rate = 64";
-    let daemon = Setup::new().wsgi("probe", PROBE, pool).start_alone();
-    let address = daemon.address("probe");
+    let port = free_port();
+    let pool = format!(
+        "listen = 127.0.0.1:{port}\npm = ondemand\npm.max_children = 64\npm.process_idle_timeout = 1s\n\
+         pm.max_spawn_rate = 64"
+    );
+    let daemon = Setup::new().wsgi("probe", PROBE, &pool).start_alone();
+    let address = Address::Tcp(([127, 0, 0, 1], port).into());
     assert_eq!(daemon.worker_pids("probe"), []);
 
     for round in 1..=2 {
@@ -114,6 +119,42 @@ fn ondemand_goes_from_none_to_some_to_none() {
             "round {round}: somebody waited {longest:?}"
         );
         daemon.wait_for_workers("probe", 0);
+    }
+}
+
+/// Half requests keep workers of the built-in application busy; the pool has spare ones beside them nonetheless.
+#[test]
+fn the_built_in_application_grows_and_shrinks_too() {
+    for manager in [
+        "dynamic\npm.start_servers = 1\npm.min_spare_servers = 1\npm.max_spare_servers = 3",
+        "ondemand",
+    ] {
+        let pool = format!(
+            "app = hello\npm.max_children = 20\npm.process_idle_timeout = 1s\npm = {manager}"
+        );
+        let daemon = Setup::new().pool("hello", &pool).start();
+        let address = daemon.address("hello");
+        let whole = Request::get("/held").bytes(1, 0);
+        let mut held: Vec<_> = (0..10)
+            .map(|_| address.connect().expect("the pool listens"))
+            .collect();
+        for connection in &mut held {
+            connection.send(&whole[..40]).expect("it is open");
+        }
+        assert_eq!(
+            address.get("/new").expect("a spare worker answers").status,
+            200
+        );
+        assert!(
+            daemon.workers("hello").len() >= 11,
+            "{manager}: {:?}",
+            daemon.worker_pids("hello")
+        );
+        for connection in &mut held {
+            connection.send(&whole[40..]).expect("it is open");
+            assert_eq!(connection.answer().expect("the pool answers").status, 200);
+        }
+        until("the pool shrinks", || daemon.workers("hello").len() <= 3);
     }
 }
 

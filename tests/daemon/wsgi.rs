@@ -137,6 +137,21 @@ fn stock_parameters_are_understood() {
     assert_eq!(address.ask(&request).expect("the pool answers").status, 200);
 }
 
+/// Web servers send what a person overrides after what they override.
+#[test]
+fn the_last_of_two_pairs_of_one_name_wins() {
+    let (_daemon, address) = probe();
+    let mut request = Request::get("/environ");
+    for colour in ["red", "blue"] {
+        request.params.push(("COLOUR".into(), colour.into()));
+    }
+    let text = address.ask(&request).expect("the pool answers").text();
+    assert!(
+        text.contains("COLOUR=blue") && !text.contains("COLOUR=red"),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_mount_is_cut_off_at_a_segment() {
     let daemon = Setup::new()
