@@ -86,7 +86,7 @@ cargo build --locked
 step "Tests"
 # The extension module's symbols are the interpreter's, so a test program of its own could not be linked; the daemon's
 # tests run it in real interpreters.
-cargo test --locked --workspace --exclude preforkd-python
+cargo test --locked --no-fail-fast --workspace --exclude preforkd-python
 
 step "The site that people try"
 PREFORKD_TRY_DIR=$scratch/try packaging/try.sh --check

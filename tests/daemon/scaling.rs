@@ -68,10 +68,11 @@ fn a_burst_is_served_at_once_and_the_pool_shrinks_after_it() {
     );
     assert!(most <= 64, "{most} workers");
 
-    // While it shrinks nobody loses a request.
+    // While it shrinks nobody loses a request. The client's next request may find the worker of its last one not idle
+    // yet, so it keeps two from resting.
     let load = Load::start(&address, 1, "/pid");
     until("the pool shrinks to its spare workers", || {
-        (2..=7).contains(&daemon.workers("probe").len())
+        (2..=8).contains(&daemon.workers("probe").len())
     });
     let outcome = load.stop();
     assert_eq!(outcome.failures, Vec::<String>::new());
@@ -166,7 +167,8 @@ fn ondemand_forgets_no_connection() {
     burst_served(&daemon.address("probe"), 20, "/slow?ms=50");
 }
 
-/// A lasting load settles: the pool has what it needs and neither grows nor forks any more.
+/// A lasting load settles: the pool has what it needs, and neither grows nor shrinks any more. Each of six clients keeps
+/// at least one worker busy and at most two from resting; two to four are spare.
 #[test]
 fn a_lasting_load_settles() {
     let pool = "pm = dynamic\npm.max_children = 40\npm.start_servers = 2\npm.min_spare_servers = 2\npm.max_spare_servers = 4";
@@ -184,7 +186,7 @@ fn a_lasting_load_settles() {
         }
     });
     assert!(
-        (8..=10).contains(&pids.len()),
+        (8..=16).contains(&pids.len()),
         "{} workers since {:?}",
         pids.len(),
         since.elapsed()
