@@ -56,6 +56,35 @@ fn processes_have_titles() {
     );
 }
 
+/// With nothing to do the master sleeps: it has no clock that ticks.
+#[test]
+fn an_idle_master_does_not_wake() {
+    let idle = "app = hello\npm.max_children = 4\npm.process_idle_timeout = 1s\n";
+    let daemon = Setup::new()
+        .pool("fixed", &format!("{idle}pm = static"))
+        .pool("spare", &format!("{idle}pm = dynamic\npm.start_servers = 2\npm.min_spare_servers = 1\npm.max_spare_servers = 3"))
+        .pool("none", &format!("{idle}pm = ondemand"))
+        .start();
+    daemon.wait_for_workers("fixed", 4);
+    daemon.wait_for_workers("spare", 2);
+    let sleeps = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.and_then(|line| line.split('\t').nth(1)?.parse::<u64>().ok())
+            .expect("a number of times")
+    };
+    let mut before = (sleeps(), Instant::now());
+    until("it sleeps for three seconds on end", || {
+        let now = sleeps();
+        if now != before.0 {
+            before = (now, Instant::now());
+        }
+        before.1.elapsed() > Duration::from_secs(3)
+    });
+}
+
 #[test]
 fn quit_finishes_what_is_in_flight() {
     let mut daemon = Setup::new().wsgi("probe", PROBE, PROBE_POOL).start();
