@@ -33,7 +33,7 @@ pub struct Timeouts {
 pub enum Event {
     /// The mold is ready to fork.
     MoldReady,
-    /// The mold is dead, or could not be started.
+    /// The mold is dead, or could not be started. What becomes of the workers that it was asked for is reported of each.
     MoldGone,
     /// A worker accepts.
     Ready {
@@ -50,7 +50,7 @@ pub enum Event {
         /// Its slot.
         slot: u32,
     },
-    /// A worker is dead.
+    /// A worker is dead, or will never have been: the mold died before it forked it.
     Gone {
         /// Its slot.
         slot: u32,
@@ -340,13 +340,9 @@ impl Pool {
     }
 
     fn mold_gone(&mut self, now: Time, actions: &mut Vec<Action>) {
+        // A worker that it was asked for may have been forked all the same: its slot stays taken until it is ready, or
+        // is reported gone.
         let was = std::mem::replace(&mut self.mold, Mold::Absent);
-        // What it was asked to fork and did not will never come.
-        for slot in self.numbers() {
-            if self.state(slot) == State::Starting {
-                self.slot_event(now, slot, slot::Event::SpawnFailed, actions);
-            }
-        }
         let lasted = matches!(was, Mold::Ready { since } if now.since(since) >= KILL_INTERVAL);
         if !lasted {
             self.back_off(now, actions);
