@@ -468,9 +468,11 @@ impl Pool {
         if let Some((old, new)) = self.replacing {
             match self.state(new) {
                 State::Starting => return,
-                State::Idle | State::Busy => {
-                    self.slot_event(now, old, slot::Event::Retire, actions)
+                // Unless it has died, and its slot may be another's by now.
+                State::Idle | State::Busy if self.slots[old as usize].worn_out => {
+                    self.slot_event(now, old, slot::Event::Retire, actions);
                 }
+                State::Idle | State::Busy => {}
                 State::Vacant | State::Retiring | State::Killed => {}
             }
             self.replacing = None;
