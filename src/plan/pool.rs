@@ -5,7 +5,7 @@
 //! until [`Pool::deadline`] or the next event, and starts over. What an action leads to comes back as an event, also
 //! its failure.
 
-use crate::respawn::Respawn;
+use crate::respawn::{PROBATION, Respawn};
 use crate::scale::{self, Census, Limits, Mode, SHRINK_INTERVAL};
 use crate::slot::{self, Effect, State};
 use crate::time::Time;
@@ -204,7 +204,6 @@ impl Pool {
             Event::MoldReady => {
                 if let Mold::Starting { .. } = self.mold {
                     self.mold = Mold::Ready { since: now };
-                    self.respawn.succeeded();
                 }
             }
             Event::MoldGone => self.mold_gone(now, actions),
@@ -217,19 +216,7 @@ impl Pool {
                     slot.worn_out = true;
                 }
             }
-            Event::Gone { slot, served } => {
-                // One that was hardly ready and served nobody failed at start as well.
-                let young = self
-                    .slots
-                    .get(slot as usize)
-                    .and_then(|slot| slot.ready_at)
-                    .is_some_and(|ready| now.since(ready) < KILL_INTERVAL);
-                let lost = matches!(self.state(slot), State::Idle | State::Busy);
-                self.slot_event(now, slot, slot::Event::Gone, actions);
-                if lost && young && !served {
-                    self.back_off(now, actions);
-                }
-            }
+            Event::Gone { slot, served } => self.gone(now, slot, served, actions),
             Event::Finish => {
                 self.phase = self.phase.max_of(Phase::Finishing);
                 self.for_all(now, slot::Event::Retire, actions);
@@ -339,11 +326,27 @@ impl Pool {
         census
     }
 
+    fn gone(&mut self, now: Time, number: u32, served: bool, actions: &mut Vec<Action>) {
+        let lost = matches!(self.state(number), State::Idle | State::Busy);
+        let ready_at = self
+            .slots
+            .get(number as usize)
+            .and_then(|slot| slot.ready_at);
+        self.slot_event(now, number, slot::Event::Gone, actions);
+        if let Some(ready) = ready_at {
+            self.respawn.survived(now, ready, served);
+            // One that was hardly ready and served nobody failed at start as well.
+            if lost && !served && now.since(ready) < PROBATION {
+                self.back_off(now, actions);
+            }
+        }
+    }
+
     fn mold_gone(&mut self, now: Time, actions: &mut Vec<Action>) {
         // A worker that it was asked for may have been forked all the same: its slot stays taken until it is ready, or
         // is reported gone.
         let was = std::mem::replace(&mut self.mold, Mold::Absent);
-        let lasted = matches!(was, Mold::Ready { since } if now.since(since) >= KILL_INTERVAL);
+        let lasted = matches!(was, Mold::Ready { since } if now.since(since) >= PROBATION);
         if !lasted {
             self.back_off(now, actions);
         }
@@ -382,7 +385,6 @@ impl Pool {
         if (before, after) == (State::Starting, State::Idle) {
             slot.ready_at = Some(now);
             slot.since = now;
-            self.respawn.succeeded();
         }
         if after == State::Vacant {
             *slot = VACANT;
@@ -406,6 +408,9 @@ impl Pool {
     }
 
     fn back_off(&mut self, now: Time, actions: &mut Vec<Action>) {
+        for ready in self.slots.iter().filter_map(|slot| slot.ready_at) {
+            self.respawn.survived(now, ready, false);
+        }
         if let Some(wait) = self.respawn.failed(now)
             && self.phase == Phase::Running
         {
