@@ -395,7 +395,12 @@ impl Pool {
             Effect::Spawn => actions.push(Action::Spawn { slot }),
             Effect::AskToLeave => actions.push(Action::Retire { slot }),
             Effect::SignalTerm => actions.push(Action::SignalTerm { slot }),
-            Effect::SignalKill => actions.push(Action::SignalKill { slot }),
+            Effect::SignalKill => {
+                actions.push(Action::SignalKill { slot });
+                if before == State::Starting {
+                    self.back_off(now, actions);
+                }
+            }
             Effect::StartFailed => self.back_off(now, actions),
             Effect::Lost => self.nudge = true,
         }
