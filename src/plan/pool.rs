@@ -589,7 +589,8 @@ impl Pool {
         })
     }
 
-    /// Saturation is reported once; it is over when a worker has been idle for a whole interval.
+    /// Saturation is reported once. It is over when a worker has been idle for a whole interval, or when there is room
+    /// for more workers and none is wanted; a dead worker that is about to be replaced leaves no such room.
     fn look_at_saturation(&mut self, now: Time, actions: &mut Vec<Action>) {
         let census = self.census();
         match self.saturated {
@@ -598,8 +599,9 @@ impl Pool {
                 actions.push(Action::ReportSaturated);
             }
             Some(at) if at <= now => {
-                let over =
-                    self.rested(now).next().is_some() || census.total() < self.limits.max_children;
+                let room = census.total() < self.limits.max_children;
+                let unwanted = room && census.starting == 0 && self.can_spawn(now);
+                let over = unwanted || self.rested(now).next().is_some();
                 self.saturated = (!over).then(|| now + SHRINK_INTERVAL);
             }
             None | Some(_) => {}
