@@ -70,7 +70,7 @@ impl Listener {
 /// # Errors
 /// See [`Error`].
 pub fn open(pool: &config::Pool, inherited: &mut Vec<OwnedFd>) -> Result<Listener, Error> {
-    let address = describe(&pool.listen);
+    let address = pool.listen.to_string();
     let system = |error| Error::System {
         address: address.clone(),
         error,
@@ -101,14 +101,6 @@ pub fn open(pool: &config::Pool, inherited: &mut Vec<OwnedFd>) -> Result<Listene
     };
     fcntl(&listener.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
     Ok(listener)
-}
-
-fn describe(address: &Listen) -> String {
-    match address {
-        Listen::Unix(path) => path.display().to_string(),
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Port(port) => port.to_string(),
-    }
 }
 
 fn listens_on(socket: &OwnedFd, address: &Listen) -> bool {

@@ -84,7 +84,7 @@ fn start(config: Config, log: Log) -> Result<Master, ()> {
         match listen::open(pool, &mut inherited) {
             Ok(listener) => listeners.push(listener),
             Err(error) => {
-                tracing::error!("[pool {}] {error}", pool.name);
+                tracing::error!("{error}");
                 failed = true;
             }
         }

@@ -85,11 +85,11 @@ struct Process {
 }
 
 impl Process {
-    fn new(spawned: Spawned, hold: bool) -> Self {
+    fn new(spawned: Spawned) -> Self {
         Self {
             spawned,
             started: now(),
-            held: hold.then(Held::default),
+            held: Some(Held::default()),
             leaving: false,
         }
     }
@@ -414,8 +414,7 @@ impl Pool {
                 stream,
             },
         )?;
-        // The first failure is told as it happens; the same one again is not told again.
-        self.mold = Some(Process::new(spawned, !self.last_failure.is_empty()));
+        self.mold = Some(Process::new(spawned));
         Ok(())
     }
 
@@ -444,7 +443,7 @@ impl Pool {
                 stream,
             },
         )?;
-        self.workers[slot as usize] = Some(Process::new(spawned, true));
+        self.workers[slot as usize] = Some(Process::new(spawned));
         Ok(())
     }
 
@@ -496,10 +495,10 @@ impl Pool {
             let Some(message) = message else {
                 // Its end, or nonsense: either way it is not to be listened to any more. One with a pid is reaped.
                 let _ = common.epoll.delete(&process.spawned.control);
-                if process.spawned.pid.is_none() {
-                    if let Some(process) = self.workers[slot as usize].take() {
-                        self.worker_died(slot, process, None);
-                    }
+                if process.spawned.pid.is_none()
+                    && let Some(process) = self.workers[slot as usize].take()
+                {
+                    self.worker_died(slot, process, None);
                 }
                 return;
             };
@@ -564,9 +563,12 @@ impl Pool {
                 Ok(_) | Err(_) => None,
             };
             let Some(message) = message else {
-                // Its end, or nonsense, after which it is of no use. Its death will be seen.
+                // Its end, or nonsense, after which it is of no use. Its death will be seen. One that has not come up
+                // is about to say why; if it hangs instead, its deadline ends it.
                 let _ = common.epoll.delete(&mold.spawned.control);
-                mold.signal(Signal::SIGTERM);
+                if mold.held.is_none() {
+                    mold.signal(Signal::SIGTERM);
+                }
                 return;
             };
             match message {

@@ -147,7 +147,7 @@ pub fn target(text: &str) -> Result<Target, String> {
     let (module, callable) = text.split_once(':').unwrap_or((text, "application"));
     if module.contains('/') || module.ends_with(".py") {
         Err("must be a module, not a file: package.module:callable".to_owned())
-    } else if module.split('.').all(is_identifier) && is_identifier(callable) {
+    } else if module.split('.').all(is_identifier) && callable.split('.').all(is_identifier) {
         Ok(Target {
             module: module.to_owned(),
             callable: callable.to_owned(),
@@ -328,6 +328,7 @@ mod tests {
             ("site.wsgi", "site.wsgi", "application"),
             ("site.wsgi:app", "site.wsgi", "app"),
             ("_a1.b_2:_c3", "_a1.b_2", "_c3"),
+            ("site:app.server", "site", "app.server"),
             ("caf\u{e9}:app", "caf\u{e9}", "app"),
         ] {
             let expected = Target {
@@ -347,7 +348,7 @@ mod tests {
             "a b",
             "site:app()",
             "site:a:b",
-            "site:a.b",
+            "site:a.",
         ] {
             let error = target(text).expect_err(text);
             assert!(
