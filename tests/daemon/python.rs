@@ -56,7 +56,7 @@ fn an_application_that_cannot_be_imported_is_told_once_and_others_go_on() {
     );
     assert_eq!(
         daemon
-            .lines_like("RuntimeError: the cupboard is bare")
+            .lines_like("said into stderr: \"RuntimeError: the cupboard is bare")
             .len(),
         1
     );
