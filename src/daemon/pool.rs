@@ -226,9 +226,9 @@ impl Pool {
         match token {
             Token::Notice { .. } => {
                 self.board.take_notice();
-                self.dirty = true;
+                self.on(Event::Notice);
             }
-            Token::Listener { .. } => self.dirty = true,
+            Token::Listener { .. } => self.on(Event::Notice),
             Token::Control { slot, .. } => self.worker_messages(slot, common),
             Token::MoldControl { .. } => self.mold_messages(common),
             Token::Output { slot, stream, .. } => {

@@ -17,6 +17,10 @@ pub const KILL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after a request's time has run out the master leaves it to the worker's own watchdog.
 pub const WATCHDOG_GRACE: Duration = Duration::from_secs(2);
 
+/// How long no notice is wanted after one that led to nothing, since what it told of was over before the master looked.
+/// Bounds the wake-ups of a pool that answers fast, and what a connection that finds nobody idle waits in addition.
+pub const NOTICE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Spans of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -57,6 +61,9 @@ pub enum Event {
         /// Whether it had served a request.
         served: bool,
     },
+    /// A worker crossed a watermark ([`Pool::watermarks`]), or a connection arrived while the listening socket was
+    /// watched ([`Pool::watches_listener`]).
+    Notice,
     /// Nobody is to be started any more; each worker leaves after its request.
     Finish,
     /// Each worker is to end at once.
@@ -154,6 +161,22 @@ const VACANT: Slot = Slot {
     worn_out: false,
 };
 
+/// The watermarks that no count of idle workers crosses.
+const QUIET: (u32, u32) = (0, u32::MAX);
+
+/// What the daemon is to be woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Wanted {
+    /// Fewer idle workers than this.
+    growth: u32,
+    /// More idle workers than this.
+    excess: Option<u32>,
+    /// All workers busy.
+    saturation: bool,
+    /// Whoever turns busy first, which starts the clock of the requests' time limit.
+    limit: bool,
+}
+
 /// The supervision of one pool.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -173,6 +196,11 @@ pub struct Pool {
     saturated: Option<Time>,
     /// A worker died unexpectedly since the last [`Self::settle`].
     nudge: bool,
+    /// There was a notice since the last [`Self::settle`].
+    noticed: bool,
+    wanted: Wanted,
+    /// No notice is wanted until then.
+    pause: Option<Time>,
     watermarks: (u32, u32),
     watches_listener: bool,
 }
@@ -193,7 +221,10 @@ impl Pool {
             shrink_at: None,
             saturated: None,
             nudge: false,
-            watermarks: (0, u32::MAX),
+            noticed: false,
+            wanted: Wanted::default(),
+            pause: None,
+            watermarks: QUIET,
             watches_listener: false,
         }
     }
@@ -217,6 +248,7 @@ impl Pool {
                 }
             }
             Event::Gone { slot, served } => self.gone(now, slot, served, actions),
+            Event::Notice => self.noticed = true,
             Event::Finish => {
                 self.phase = self.phase.max_of(Phase::Finishing);
                 self.for_all(now, slot::Event::Retire, actions);
@@ -241,7 +273,7 @@ impl Pool {
         self.observe(now, view, actions);
         self.expire(now, actions);
         if self.phase != Phase::Running {
-            self.watermarks = (0, u32::MAX);
+            self.watermarks = QUIET;
             self.watches_listener = false;
             return;
         }
@@ -261,7 +293,15 @@ impl Pool {
         {
             actions.push(Action::Nudge { slot });
         }
-        self.arm(now);
+        let wanted = self.wanted(now);
+        let in_vain = actions.is_empty() && wanted == self.wanted;
+        if std::mem::take(&mut self.noticed) && in_vain {
+            self.pause = Some(now + NOTICE_PAUSE);
+        } else if self.pause.is_some_and(|until| until <= now) {
+            self.pause = None;
+        }
+        self.wanted = wanted;
+        self.arm();
     }
 
     /// The next instant at which [`Self::settle`] has something to do; None when only an event can change anything.
@@ -274,6 +314,7 @@ impl Pool {
         let running = (self.phase == Phase::Running).then_some([
             self.shrink_at,
             self.saturated,
+            self.pause,
             self.respawn.blocked_until(now),
         ]);
         let slots = self.slots.iter().map(|slot| slot.deadline);
@@ -608,32 +649,50 @@ impl Pool {
         }
     }
 
-    /// Asks for just those notices that could change a decision.
-    fn arm(&mut self, now: Time) {
+    /// Just those notices that could change a decision.
+    fn wanted(&self, now: Time) -> Wanted {
         let census = self.census();
         let full = census.total() >= self.limits.max_children;
-        let can_grow = !full && self.can_spawn(now);
-        let to_see_saturation = u32::from(full && self.saturated.is_none());
-        let for_growth = match self.limits.mode {
-            Mode::Dynamic { min_spare, .. } if can_grow => min_spare.max(1),
-            Mode::Ondemand { .. } if can_grow => 1,
-            Mode::Static | Mode::Dynamic { .. } | Mode::Ondemand { .. } => 0,
-        };
-        self.watches_listener =
-            matches!(self.limits.mode, Mode::Ondemand { .. }) && can_grow && census.idle == 0;
-        // Whoever turns busy first starts the clock of the requests' time limit.
-        let for_limit = if self.timeouts.terminate.is_some() && census.busy == 0 {
-            census.idle
-        } else {
-            0
-        };
-        let low = if self.watches_listener { 0 } else { for_growth };
-        let high = match self.limits.mode {
-            Mode::Dynamic { max_spare, .. } if self.shrink_at.is_none() => max_spare,
-            Mode::Ondemand { .. } if self.shrink_at.is_none() => 0,
-            Mode::Static | Mode::Dynamic { .. } | Mode::Ondemand { .. } => u32::MAX,
-        };
-        self.watermarks = (low.max(to_see_saturation).max(for_limit), high);
+        // Whether anybody would be started, however many wait: no round of starts is full, and none is held back.
+        let can_grow = self.can_spawn(now) && scale::grow(&self.limits, &census, u32::MAX) > 0;
+        Wanted {
+            growth: match self.limits.mode {
+                // Who starts counts as spare; when the last idle worker turns busy, the queue counts as well.
+                Mode::Dynamic { min_spare, .. } if can_grow => {
+                    min_spare.saturating_sub(census.starting).max(1)
+                }
+                Mode::Ondemand { .. } if can_grow => 1,
+                Mode::Static | Mode::Dynamic { .. } | Mode::Ondemand { .. } => 0,
+            },
+            excess: match self.limits.mode {
+                Mode::Dynamic { max_spare, .. } if self.shrink_at.is_none() => Some(max_spare),
+                Mode::Ondemand { .. } if self.shrink_at.is_none() => Some(0),
+                Mode::Static | Mode::Dynamic { .. } | Mode::Ondemand { .. } => None,
+            },
+            saturation: full && self.saturated.is_none(),
+            limit: self.timeouts.terminate.is_some() && census.busy == 0,
+        }
+    }
+
+    fn arm(&mut self) {
+        if self.pause.is_some() {
+            self.watermarks = QUIET;
+            self.watches_listener = false;
+            return;
+        }
+        let Wanted {
+            growth,
+            excess,
+            saturation,
+            limit,
+        } = self.wanted;
+        let idle = self.census().idle;
+        // With nobody idle, who arrives is heard of, and not who turns idle and busy again.
+        self.watches_listener = growth > 0 && idle == 0;
+        let low = if self.watches_listener { 0 } else { growth };
+        let low = low.max(u32::from(saturation));
+        let low = if limit { low.max(idle) } else { low };
+        self.watermarks = (low, excess.unwrap_or(u32::MAX));
     }
 
     fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
