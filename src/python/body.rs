@@ -62,13 +62,18 @@ impl Body {
     /// Reads a body to its end to know its length.
     pub(crate) fn measured(exchange: &mut Exchange) -> Result<Self, Error> {
         let mut spool = Spool::default();
-        let mut buffer = [0; 4096];
-        loop {
-            match exchange.read_body(&mut buffer)? {
-                0 => break,
-                _ if spool.is_full() => return Err(Error::TooLarge),
-                count => spool.write(&buffer[..count])?,
+        // Most requests have no body: a first look needs no large buffer.
+        let mut first = [0; 64];
+        let mut count = exchange.read_body(&mut first)?;
+        spool.write(&first[..count])?;
+        let mut buffer = Vec::new();
+        while count > 0 {
+            buffer.resize(STEP, 0);
+            count = exchange.read_body(&mut buffer)?;
+            if count > 0 && spool.is_full() {
+                return Err(Error::TooLarge);
             }
+            spool.write(&buffer[..count])?;
         }
         let mut body = Self::announced(spool.len());
         body.spool = Some(spool);
