@@ -201,6 +201,8 @@ pub struct Pool {
     wanted: Wanted,
     /// No notice is wanted until then.
     pause: Option<Time>,
+    /// The earliest end of the time of a request that has begun since the workers were last looked at.
+    limit_at: Option<Time>,
     watermarks: (u32, u32),
     watches_listener: bool,
 }
@@ -224,6 +226,7 @@ impl Pool {
             noticed: false,
             wanted: Wanted::default(),
             pause: None,
+            limit_at: None,
             watermarks: QUIET,
             watches_listener: false,
         }
@@ -293,9 +296,15 @@ impl Pool {
         {
             actions.push(Action::Nudge { slot });
         }
+        let noticed = std::mem::take(&mut self.noticed);
+        if noticed && self.wanted.limit {
+            // Who is busy has a deadline. Whoever begins from now on has at least until then, and need not tell.
+            self.limit_at = self.request_deadline(now);
+        } else if self.limit_at.is_some_and(|at| at <= now) {
+            self.limit_at = None;
+        }
         let wanted = self.wanted(now);
-        let in_vain = actions.is_empty() && wanted == self.wanted;
-        if std::mem::take(&mut self.noticed) && in_vain {
+        if noticed && actions.is_empty() && wanted == self.wanted {
             self.pause = Some(now + NOTICE_PAUSE);
         } else if self.pause.is_some_and(|until| until <= now) {
             self.pause = None;
@@ -315,6 +324,7 @@ impl Pool {
             self.shrink_at,
             self.saturated,
             self.pause,
+            self.limit_at,
             self.respawn.blocked_until(now),
         ]);
         let slots = self.slots.iter().map(|slot| slot.deadline);
@@ -400,6 +410,7 @@ impl Pool {
         event: slot::Event,
         actions: &mut Vec<Action>,
     ) {
+        let request_deadline = self.request_deadline(now);
         let Some(slot) = self.slots.get_mut(number as usize) else {
             return;
         };
@@ -410,15 +421,9 @@ impl Pool {
             slot.deadline = match after {
                 State::Vacant | State::Idle => None,
                 State::Starting => Some(now + self.timeouts.start),
-                State::Busy => self
-                    .timeouts
-                    .terminate
-                    .map(|span| now + span + WATCHDOG_GRACE),
+                State::Busy => request_deadline,
                 // It may hold a request, which has the time that requests have.
-                State::Retiring if self.phase == Phase::Running => self
-                    .timeouts
-                    .terminate
-                    .map(|span| now + span + WATCHDOG_GRACE),
+                State::Retiring if self.phase == Phase::Running => request_deadline,
                 State::Retiring => Some(now + self.timeouts.control),
                 State::Killed => Some(now + KILL_INTERVAL),
             };
@@ -445,6 +450,13 @@ impl Pool {
             Effect::StartFailed => self.back_off(now, actions),
             Effect::Lost => self.nudge = true,
         }
+    }
+
+    /// When a request that began at `since` is over its time, its worker's watchdog included.
+    fn request_deadline(&self, since: Time) -> Option<Time> {
+        self.timeouts
+            .terminate
+            .map(|span| since + span + WATCHDOG_GRACE)
     }
 
     fn for_all(&mut self, now: Time, event: slot::Event, actions: &mut Vec<Action>) {
@@ -482,13 +494,12 @@ impl Pool {
                 slot::Event::TurnedIdle
             };
             self.slot_event(now, number, event, actions);
+            let since = since.min(now);
+            let request_deadline = self.request_deadline(since);
             let slot = &mut self.slots[number as usize];
-            slot.since = since.min(now);
+            slot.since = since;
             if busy {
-                slot.deadline = self
-                    .timeouts
-                    .terminate
-                    .map(|span| slot.since + span + WATCHDOG_GRACE);
+                slot.deadline = request_deadline;
             }
         }
     }
@@ -670,7 +681,7 @@ impl Pool {
                 Mode::Static | Mode::Dynamic { .. } | Mode::Ondemand { .. } => None,
             },
             saturation: full && self.saturated.is_none(),
-            limit: self.timeouts.terminate.is_some() && census.busy == 0,
+            limit: self.timeouts.terminate.is_some() && census.busy == 0 && self.limit_at.is_none(),
         }
     }
 
