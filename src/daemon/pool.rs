@@ -356,11 +356,15 @@ impl Pool {
             }
             Action::KillMold => {
                 if let Some(mold) = &self.mold {
+                    let what = if mold.leaving {
+                        "does not end".to_owned()
+                    } else {
+                        format!("is not ready after {} s", START_TIMEOUT.as_secs())
+                    };
                     tracing::warn!(
-                        "[pool {}] mold {} is not ready after {} s, killing it",
+                        "[pool {}] mold {} {what}, killing it",
                         self.config.name,
-                        mold.pid_text(),
-                        START_TIMEOUT.as_secs()
+                        mold.pid_text()
                     );
                     mold.signal(Signal::SIGKILL);
                 }

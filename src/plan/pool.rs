@@ -64,9 +64,9 @@ pub enum Event {
     /// A worker crossed a watermark ([`Pool::watermarks`]), or a connection arrived while the listening socket was
     /// watched ([`Pool::watches_listener`]).
     Notice,
-    /// Nobody is to be started any more; each worker leaves after its request.
+    /// Nobody is to be started any more; each worker leaves after its request. The mold has been told to end.
     Finish,
-    /// Each worker is to end at once.
+    /// Each worker is to end at once, and the mold has been told to.
     Terminate,
 }
 
@@ -75,7 +75,7 @@ pub enum Event {
 pub enum Action {
     /// Start the mold.
     StartMold,
-    /// Kill the mold, which did not get ready in time.
+    /// Kill the mold, which did not get ready in time, or did not end when it was told to.
     KillMold,
     /// Fork a worker.
     Spawn {
@@ -133,6 +133,10 @@ enum Mold {
     },
     Ready {
         since: Time,
+    },
+    /// It was told to end, or killed; when to kill it next.
+    Ending {
+        deadline: Time,
     },
 }
 
@@ -254,6 +258,7 @@ impl Pool {
             Event::Notice => self.noticed = true,
             Event::Finish => {
                 self.phase = self.phase.max_of(Phase::Finishing);
+                self.end_mold(now);
                 self.for_all(now, slot::Event::Retire, actions);
                 for slot in self
                     .slots
@@ -265,6 +270,7 @@ impl Pool {
             }
             Event::Terminate => {
                 self.phase = Phase::Terminating;
+                self.end_mold(now);
                 self.for_all(now, slot::Event::Terminate, actions);
             }
         }
@@ -317,7 +323,7 @@ impl Pool {
     #[must_use]
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let mold = match self.mold {
-            Mold::Starting { deadline } => Some(deadline),
+            Mold::Starting { deadline } | Mold::Ending { deadline } => Some(deadline),
             Mold::Needless | Mold::Absent | Mold::Ready { .. } => None,
         };
         let running = (self.phase == Phase::Running).then_some([
@@ -400,6 +406,14 @@ impl Pool {
         let lasted = matches!(was, Mold::Ready { since } if now.since(since) >= PROBATION);
         if !lasted {
             self.back_off(now, actions);
+        }
+    }
+
+    fn end_mold(&mut self, now: Time) {
+        if !matches!(self.mold, Mold::Needless | Mold::Absent) {
+            self.mold = Mold::Ending {
+                deadline: now + KILL_INTERVAL,
+            };
         }
     }
 
@@ -513,13 +527,11 @@ impl Pool {
                 self.slot_event(now, number, slot::Event::Overdue, actions);
             }
         }
-        if let Mold::Starting { deadline } = self.mold
+        if let Mold::Starting { deadline } | Mold::Ending { deadline } = self.mold
             && deadline <= now
         {
             // Its death will be reported as any other.
-            self.mold = Mold::Starting {
-                deadline: now + KILL_INTERVAL,
-            };
+            self.end_mold(now);
             actions.push(Action::KillMold);
         }
     }
