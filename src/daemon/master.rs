@@ -193,7 +193,7 @@ impl Master {
                     None => signalled = true,
                 }
             }
-            // After the messages: a worker's pid is in the first of them.
+            // After the messages: a process's death comes after what it said.
             if signalled {
                 self.take_signals();
             }
@@ -255,9 +255,6 @@ impl Master {
     }
 
     fn reap(&mut self) {
-        for pool in &mut self.pools {
-            pool.learn_pids(&self.common);
-        }
         loop {
             let status = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
@@ -268,13 +265,27 @@ impl Master {
                     return;
                 }
             };
-            if let Some(pid) = status.pid()
-                && !self.pools.iter_mut().any(|pool| pool.reaped(pid, status))
-            {
+            let Some(pid) = status.pid() else { continue };
+            if self.hand_over(pid, status) {
+                continue;
+            }
+            // It may be a worker of a mold's. What it said when it began can be read now, however short its life was.
+            for pool in &mut self.pools {
+                pool.learn_pids(&self.common);
+            }
+            if !self.hand_over(pid, status) {
                 // A subreaper inherits what applications leave behind.
                 tracing::debug!("an orphan, {pid}, has ended: {status:?}");
             }
         }
+    }
+
+    /// Tells the pool whose process `pid` was that it is dead. Returns whether there is such a pool.
+    fn hand_over(&mut self, pid: Pid, status: WaitStatus) -> bool {
+        let common = &self.common;
+        self.pools
+            .iter_mut()
+            .any(|pool| pool.reaped(pid, status, common))
     }
 
     fn clean_up(&mut self) {

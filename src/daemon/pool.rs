@@ -256,7 +256,9 @@ impl Pool {
     }
 
     /// A process has died. Returns whether it was one of this pool's.
-    pub fn reaped(&mut self, pid: Pid, status: WaitStatus) -> bool {
+    ///
+    /// A worker that a mold forked is known when its first message has been read; see [`Self::learn_pids`].
+    pub fn reaped(&mut self, pid: Pid, status: WaitStatus, common: &Common) -> bool {
         if let Some(process) = self.mold.take_if(|mold| mold.spawned.pid == Some(pid)) {
             self.mold_died(process, status);
             return true;
@@ -269,13 +271,17 @@ impl Pool {
         let Some(slot) = self.workers.iter().position(is_it) else {
             return false;
         };
-        if let (Some(process), Ok(slot)) = (self.workers[slot].take(), u32::try_from(slot)) {
-            self.worker_died(slot, process, Some(status));
+        if let Ok(number) = u32::try_from(slot) {
+            // What it said last matters as well: that it was ready, or over its time.
+            self.worker_messages(number, common);
+            if let Some(process) = self.workers[slot].take() {
+                self.worker_died(number, process, Some(status));
+            }
         }
         true
     }
 
-    /// Reads what the workers whose pid is not known yet have said, so that their death can be told from a stranger's.
+    /// Reads what the workers whose pid is not known yet have said, so that a death can be told from a stranger's.
     pub fn learn_pids(&mut self, common: &Common) {
         for slot in 0..self.config.limits.max_children {
             if self.workers[slot as usize]
