@@ -13,6 +13,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use preforkd_plan::pool::{Action, Event, Pool as Plan, Timeouts, View};
 use preforkd_plan::scale::Mode;
+use preforkd_plan::slot;
 use preforkd_plan::time::Time;
 use preforkd_sys::channel::MAX_MESSAGE;
 use preforkd_sys::clock;
@@ -323,22 +324,32 @@ impl Pool {
                     census.total() - u32::try_from(spawning).unwrap_or(0)
                 );
             }
-            let idle = self.plan.census().idle;
             let quiet = actions.is_empty();
             for action in actions {
                 self.perform(action, common);
             }
             let (low, high) = self.plan.watermarks();
             self.board.set_watermarks(low, high);
-            let count = self.board.idle_count();
-            // A worker that turned before the watermarks were set has not told.
-            let missed = (count < low && count < idle) || (count > high && count > idle);
-            if quiet && !missed && self.actions.is_empty() {
+            if quiet && self.actions.is_empty() && !self.has_missed_a_turn(low, high) {
                 break;
             }
         }
         self.watch_listener(common);
         self.deadline = self.plan.deadline(now());
+    }
+
+    /// Whether a worker has crossed a watermark after the plan had looked at it and before the watermark was set, so
+    /// that it has not told.
+    fn has_missed_a_turn(&self, low: u32, high: u32) -> bool {
+        let count = self.board.idle_count();
+        let known = |slot: u32| (self.plan.state(slot), self.board.entry(slot));
+        let turned = |plan: slot::State, board: State| {
+            (0..self.config.limits.max_children).any(|slot| {
+                matches!(known(slot), (seen, Some(entry)) if seen == plan && entry.state == board)
+            })
+        };
+        count < low && turned(slot::State::Idle, State::Busy)
+            || count > high && turned(slot::State::Busy, State::Idle)
     }
 
     fn shared(&self, common: &Common) -> Shared<'_> {
