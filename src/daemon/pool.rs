@@ -493,9 +493,34 @@ impl Pool {
     }
 
     fn signal(&mut self, slot: u32, signal: Signal) {
-        if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
-            process.leaving |= signal == Signal::SIGTERM;
-            process.signal(signal);
+        let Some(Some(process)) = self.workers.get_mut(slot as usize) else {
+            return;
+        };
+        process.leaving |= signal == Signal::SIGTERM;
+        process.signal(signal);
+        if process.spawned.pid.is_none() && signal == Signal::SIGKILL {
+            self.kill_unborn(slot);
+        }
+    }
+
+    /// A worker that is to be killed and has no pid yet: the mold did not fork it in time.
+    fn kill_unborn(&mut self, slot: u32) {
+        let Some(process) = self.workers[slot as usize].take() else {
+            return;
+        };
+        match &self.mold {
+            // The end of the worker's channel follows the mold's.
+            Some(mold) if mold.started <= process.started => {
+                tracing::warn!(
+                    "[pool {}] mold {} does not fork, killing it",
+                    self.config.name,
+                    mold.pid_text()
+                );
+                mold.signal(Signal::SIGKILL);
+                self.workers[slot as usize] = Some(process);
+            }
+            // The mold that was asked is gone. Should the worker exist after all, it leaves at the end of its channel.
+            Some(_) | None => self.worker_died(slot, process, None),
         }
     }
 
