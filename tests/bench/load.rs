@@ -60,6 +60,9 @@ struct Args {
     /// Text that the body of each answer must have in it
     #[arg(long, default_value = "", overrides_with = "expect")]
     expect: String,
+    /// Never sleep: for a generator with a processor of its own, since otherwise servers pay for waking it
+    #[arg(long)]
+    spin: bool,
     /// Seconds without any progress after which the requests under way count as errors
     #[arg(long, default_value_t = 30)]
     timeout: u16,
@@ -159,14 +162,7 @@ impl<'a> Load<'a> {
             self.begin(number);
         }
         while self.clients.iter().any(|client| client.begun.is_some()) {
-            let timeout = Duration::from_secs(u64::from(self.args.timeout));
-            let ready = match self.epoll.wait(
-                &mut events,
-                EpollTimeout::try_from(timeout).map_err(io::Error::other)?,
-            ) {
-                Err(Errno::EINTR) => continue,
-                other => other?,
-            };
+            let ready = self.wait(&mut events)?;
             if ready == 0 {
                 for client in &mut self.clients {
                     if client.begun.take().is_some() {
@@ -182,6 +178,27 @@ impl<'a> Load<'a> {
         }
         self.report.elapsed = self.start.elapsed();
         Ok(self.report)
+    }
+
+    /// Waits for progress; 0 when there was none in time.
+    fn wait(&self, events: &mut [EpollEvent]) -> io::Result<usize> {
+        let timeout = Duration::from_secs(u64::from(self.args.timeout));
+        let since = Instant::now();
+        loop {
+            let step = if self.args.spin {
+                Duration::ZERO
+            } else {
+                timeout
+            };
+            match self.epoll.wait(
+                events,
+                EpollTimeout::try_from(step).map_err(io::Error::other)?,
+            ) {
+                Ok(0) if since.elapsed() < timeout => {}
+                Err(Errno::EINTR) => {}
+                other => return Ok(other?),
+            }
+        }
     }
 
     /// Starts the next request of a client, if there is to be one; a failure counts and ends this client.

@@ -178,7 +178,7 @@ def measure(bench: Bench, args: argparse.Namespace) -> Page:
         reports = hello(bench, kinds, args.rounds, args.seconds)
         for mode, clients in CLIENTS.items():
             note = (
-                f"{WORKERS} workers, {clients} clients at a time, which have a processor of their own; medians of "
+                f"{WORKERS} workers, {clients} clients at a time on a processor of their own; medians of "
                 f"{args.rounds} rounds of {args.seconds} s."
             )
             page.hello(mode, reports[mode], [kind.name for kind in kinds], note)

@@ -56,25 +56,30 @@ class Bench:
     """The benchmark's folder: programs in bin/, applications in apps/, the virtual environment in venv/."""
 
     folder: Path
-    load_processors: set[int] = field(default_factory=lambda: os.sched_getaffinity(0))
+    load_command: list = field(init=False)
     count: int = field(default=0, init=False)
+
+    def __post_init__(self):
+        self.load_command = [self.folder / "bin/load"]
 
     @contextlib.contextmanager
     def apart(self):
         """Give the load generator one processor, and the servers started meanwhile the others.
 
         Where the scheduler puts the two changes the cost of a request twofold, from one second to the next: on one
-        processor they share a cache, on two a wake-up is an interrupt.
+        processor they share a cache, on two a wake-up is an interrupt. The generator never sleeps on its processor, so
+        that no server pays for waking it, which fast servers would have to do less often than slow ones.
         """
         everywhere = os.sched_getaffinity(0)
         first = min(everywhere)
-        self.load_processors = {first}
-        os.sched_setaffinity(0, everywhere - {first} or everywhere)
+        if others := everywhere - {first}:
+            self.load_command = ["taskset", "--cpu-list", str(first), self.folder / "bin/load", "--spin"]
+            os.sched_setaffinity(0, others)
         try:
             yield
         finally:
             os.sched_setaffinity(0, everywhere)
-            self.load_processors = everywhere
+            self.load_command = [self.folder / "bin/load"]
 
     @property
     def apps(self) -> Path:
@@ -170,8 +175,7 @@ class Server:
 
     def load(self, *options: str) -> dict:
         """Run the load generator and return its report; an answer that is wrong or missing is an error."""
-        command = ["taskset", "--cpu-list", ",".join(map(str, self.bench.load_processors))]
-        command += [self.bench.folder / "bin/load", "--socket", self.socket, "--expect", self.expect]
+        command = [*self.bench.load_command, "--socket", self.socket, "--expect", self.expect]
         command += ["--script", self.bench.apps / self.script, *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
