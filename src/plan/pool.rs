@@ -741,3 +741,6 @@ impl Phase {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
