@@ -72,11 +72,12 @@ class Page:
             limit = {"dynamic": 300, "ondemand": 400}[pm]
             self.target(f"burst, {pm}: p99 in ms", limit, results[OURS]["p99"], ".0f")
 
-    def memory(self, results: dict[str, float], ours: str, note: str) -> None:
-        """Add the table of private memory, and its target; `ours` is the name that the target is about."""
-        rows = [[name, f"{megabytes:.1f}"] for name, megabytes in results.items()]
-        self.table("Private memory of a Django worker", note, ["server", "MB"], rows)
-        self.target("private memory of a Django worker in MB", 5, results.get(ours), ".1f")
+    def memory(self, results: dict[str, list[float]], ours: str, note: str) -> None:
+        """Add the table of private memory of two sites, and the target of the first; `ours` is what it is about."""
+        rows = [[name, *(f"{megabytes:.1f}" for megabytes in of_sites)] for name, of_sites in results.items()]
+        self.table("Private memory of a Django worker", note, ["server", "empty site, MB", "tour, MB"], rows)
+        if ours in results:
+            self.target("private memory of a worker of an empty Django site in MB", 5, results[ours][0], ".1f")
 
     def idle(self, results: dict[str, int], note: str) -> None:
         """Add the table of wake-ups, and its target."""

@@ -86,14 +86,15 @@ def workers_now(server: Server) -> int:
     return len(server.workers())
 
 
-def memory(bench: Bench, kind) -> float:
-    """Return the mean private MB of a worker of the Django site after it answered 100 requests."""
-    say(f"memory of a Django worker, {kind.name}")
-    with kind(bench, Pool("tour_site", max_children=WORKERS)) as server:
+def memory(bench: Bench, kind, site: str) -> float:
+    """Return the mean private MB of a worker of a Django site after it answered 100 requests."""
+    say(f"memory of a Django worker, {site} site, {kind.name}")
+    with kind(bench, Pool(f"{site}_site", max_children=WORKERS)) as server:
         server.wait_for(f"{WORKERS} workers", lambda: workers_now(server) >= WORKERS)
-        for _ in range(100):
+        # A few more than a hundred: the first ones may not find every worker ready. The last pages tell whether each
+        # worker has made a hundred to 109, so that none did another's share.
+        for _ in range(103):
             server.ask_each_worker(WORKERS, "Made by worker")
-        # The page tells how many its worker has made: a hundred and a few each, or one worker did another's share.
         server.ask_each_worker(WORKERS, "its page number 10")
         private = [processes.private_bytes(pid) for pid in server.workers()]
     return sum(private) / len(private) / 1e6
@@ -197,8 +198,13 @@ def measure(bench: Bench, args: argparse.Namespace) -> Page:
         kinds = wanted(
             servers.PreforkdWarm, servers.PreforkdLazy, servers.GunicornPreload, servers.Gunicorn, servers.Uwsgi
         )
-        note = f"The site of `packaging/try`, {WORKERS} workers, 100 requests each; Private_Clean + Private_Dirty."
-        page.memory({kind.name: memory(bench, kind) for kind in kinds}, servers.PreforkdWarm.name, note)
+        note = (
+            f"{WORKERS} workers, 100 requests each; Private_Clean + Private_Dirty. The empty site is what `django-admin "
+            "startproject` makes, the tour that of `packaging/try`, whose page asks a database and renders templates."
+        )
+        sites = ("empty", "tour")
+        results = {kind.name: [memory(bench, kind, site) for site in sites] for kind in kinds}
+        page.memory(results, servers.PreforkdWarm.name, note)
     if "idle" in args.parts:
         kinds = wanted(servers.Preforkd, servers.PhpFpm)
         note = f"{IDLE_WORKERS} workers, no request for {IDLE_SECONDS} s."

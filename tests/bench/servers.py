@@ -132,7 +132,7 @@ class Server:
 
     def __init__(self, bench: Bench, pool: Pool):
         self.bench = bench
-        if pool.page == "tour_site":
+        if pool.page.endswith("_site"):
             self.expect = "Made by worker"
         self.folder = bench.own_folder(self.name)
         self.socket = self.folder / "socket"

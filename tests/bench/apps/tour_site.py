@@ -1,13 +1,6 @@
-"""The Django site of packaging/try/site, each page held back for a moment.
+"""The Django site of packaging/try/site, each page held back."""
 
-So a client for each worker, all at once, reach every worker exactly once.
-"""
-
-import time
-
+from held_back import held_back
 from tour.wsgi import application as site
 
-
-def application(environ, start_response):
-    time.sleep(0.025)
-    return site(environ, start_response)
+application = held_back(site)
