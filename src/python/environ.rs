@@ -1,50 +1,87 @@
 //! The dictionary that the application gets.
 //!
 //! Most parameters of a request are those of the one before: the same names in the same order, and mostly the same
-//! values. So the parameters are remembered by position, with their string objects, and a dictionary with all of them is
-//! kept. A request only changes in it what differs, and gets a copy, which Python makes in one piece. When the names
-//! differ the dictionary is built anew, from the objects that still fit.
+//! values. So the last request's parameters are remembered as they came, and a dictionary with them is kept. The next
+//! request is compared with them pair by pair, in one sweep over two pieces of memory; what differs is changed in the
+//! dictionary, and the application gets a copy, which Python makes in one piece. When the names differ the dictionary is
+//! built anew.
 //!
-//! What is remembered is bounded: long values, and parameters beyond a number that no web server sends by itself, go
-//! into the copy alone.
+//! What is remembered is bounded: by far more than web servers send by themselves, by far less than they may.
 
 use crate::head::decimal;
 use crate::mount;
 use preforkd_fastcgi::pairs;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
+use pyo3::{ffi, intern};
+use std::collections::HashMap;
 
-/// Parameters that are remembered.
-const MAX_SEEN: usize = 128;
+/// The most parameters that are remembered.
+const MAX_PAIRS: usize = 128;
 
-/// Bytes of a name that is remembered.
+/// Bytes of parameters that are remembered.
+const MAX_BYTES: usize = 16 * 1024;
+
+/// The most names whose string objects are kept. Those that every request has come first.
+const MAX_NAMES: usize = 256;
+
+/// Bytes of a name whose string object is kept.
 const MAX_NAME: usize = 128;
-
-/// Bytes of a value that is remembered.
-const MAX_VALUE: usize = 512;
 
 /// Builds the dictionaries of a worker's requests.
 #[derive(Debug)]
 pub(crate) struct Environ {
     /// What every request has; parameters with the same names come over it.
     template: Py<PyDict>,
-    /// The template with the parameters in `seen`.
+    /// The dictionary of the last request, before it got its body.
     base: Py<PyDict>,
+    /// The parameters that `base` was made of, as they came. Empty if they were too large, or if that failed.
+    last: Vec<u8>,
+    /// What was found in `last`, in its order.
     seen: Vec<Seen>,
+    names: HashMap<Box<[u8]>, Name>,
+    facts: Facts,
     mount: Option<String>,
 }
 
 /// A parameter of the last request.
 #[derive(Debug)]
 struct Seen {
-    name: Vec<u8>,
-    value: Vec<u8>,
+    name: Name,
+    /// Bytes of the encoded pair.
+    length: usize,
+}
+
+/// The name of a parameter.
+#[derive(Debug)]
+struct Name {
     key: Py<PyString>,
-    text: Py<PyString>,
     role: Role,
-    /// A later parameter has the same name, and counts.
-    shadowed: bool,
+}
+
+impl Name {
+    fn new(py: Python<'_>, name: &[u8]) -> PyResult<Self> {
+        Ok(Self {
+            key: text(py, name)?.unbind(),
+            role: Role::of(name),
+        })
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            key: self.key.clone_ref(py),
+            role: self.role,
+        }
+    }
+}
+
+/// What the server itself needs of a request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    /// Whether the method is HEAD.
+    is_head: bool,
+    /// How long the body is, if that was said properly.
+    content_length: Option<u64>,
 }
 
 /// What a parameter means to the server.
@@ -91,11 +128,16 @@ impl Role {
             _ => Self::Plain,
         }
     }
+
+    /// Whether more follows from the parameter than its own entry.
+    fn is_known(self) -> bool {
+        !matches!(self, Self::Plain | Self::Dropped | Self::Uri)
+    }
 }
 
 /// What counts of the parameters with a role: the last of each name.
 #[derive(Debug, Default)]
-struct Facts<'a> {
+struct Known<'a> {
     method: &'a [u8],
     script_name: &'a [u8],
     path_info: &'a [u8],
@@ -107,7 +149,7 @@ struct Facts<'a> {
     protocol: &'a [u8],
 }
 
-impl<'a> Facts<'a> {
+impl<'a> Known<'a> {
     fn note(&mut self, role: Role, value: &'a [u8]) {
         match role {
             Role::Plain | Role::Dropped | Role::Uri => {}
@@ -183,7 +225,10 @@ impl Environ {
         Ok(Self {
             base: template.copy()?.unbind(),
             template: template.unbind(),
+            last: Vec::new(),
             seen: Vec::new(),
+            names: HashMap::new(),
+            facts: Facts::default(),
             mount,
         })
     }
@@ -194,140 +239,131 @@ impl Environ {
         py: Python<'py>,
         params: &[u8],
     ) -> Result<Request<'py>, Refusal> {
-        if !self.follow(py, params)? {
-            self.remember(py, params)?;
+        // Put back when all has gone well: until then it is not what the dictionary is made of.
+        let mut last = std::mem::take(&mut self.last);
+        let is_known = match self.follow(py, &last, params)? {
+            Change::Plain => true,
+            Change::Known => false,
+            Change::Names => {
+                self.begin_anew(py, params)?;
+                false
+            }
+        };
+        if !is_known {
+            self.facts = self.derive(py, params)?;
         }
         let environ = self.base.bind(py).copy()?;
-        let mut facts = Facts::default();
-        let mut seen = self.seen.iter();
-        for (name, value) in iter(params) {
-            let role = if may_be_seen(name)
-                && let Some(seen) = seen.next()
-            {
-                if value.len() > MAX_VALUE && !seen.shadowed && seen.role != Role::Dropped {
-                    put(&environ, seen.key.bind(py), &text(py, value), seen.role)?;
-                }
-                seen.role
-            } else {
-                let role = Role::of(name);
-                if role != Role::Dropped {
-                    put(&environ, &text(py, name), &text(py, value), role)?;
-                }
-                role
-            };
-            facts.note(role, value);
+        last.clear();
+        if params.len() <= MAX_BYTES && self.seen.len() <= MAX_PAIRS {
+            last.extend_from_slice(params);
         }
-        self.derive(&environ, &facts)?;
+        self.last = last;
         Ok(Request {
             environ,
-            is_head: facts.method == b"HEAD",
-            content_length: decimal(facts.content_length),
+            is_head: self.facts.is_head,
+            content_length: self.facts.content_length,
         })
     }
 
-    /// Changes what differs from the last request. False when the names do.
-    fn follow(&mut self, py: Python<'_>, params: &[u8]) -> PyResult<bool> {
-        let mut at = 0;
-        for (name, value) in iter(params).filter(|pair| may_be_seen(pair.0)) {
-            let Some(seen) = self.seen.get_mut(at) else {
-                return Ok(at == MAX_SEEN);
-            };
-            if seen.name != name {
-                return Ok(false);
-            }
-            if seen.value != value && value.len() <= MAX_VALUE {
-                seen.set_value(py, value);
-                if !seen.shadowed && seen.role != Role::Dropped {
-                    put(
-                        self.base.bind(py),
-                        seen.key.bind(py),
-                        seen.text.bind(py),
-                        seen.role,
-                    )?;
-                }
-            }
-            at += 1;
+    /// Changes in the dictionary what differs between the last request and this one.
+    fn follow(&self, py: Python<'_>, mut last: &[u8], mut params: &[u8]) -> PyResult<Change> {
+        if last.is_empty() {
+            return Ok(Change::Names);
         }
-        Ok(at == self.seen.len())
+        let mut change = Change::Plain;
+        let mut same = common_prefix(last, params);
+        for Seen { name, length } in &self.seen {
+            if let Some(left) = same.checked_sub(*length) {
+                same = left;
+                last = &last[*length..];
+                params = &params[*length..];
+                continue;
+            }
+            let (Some((before, _, last_rest)), Some((now, value, rest))) =
+                (pairs::split_first(last), pairs::split_first(params))
+            else {
+                return Ok(Change::Names);
+            };
+            if before != now {
+                return Ok(Change::Names);
+            }
+            if !iter(rest).any(|(later, _)| later == now) {
+                put(self.base.bind(py), name, value)?;
+            }
+            if name.role.is_known() {
+                change = Change::Known;
+            }
+            last = last_rest;
+            params = rest;
+            same = common_prefix(last, params);
+        }
+        Ok(if params.is_empty() {
+            change
+        } else {
+            Change::Names
+        })
     }
 
-    /// Remembers these parameters instead of those before.
-    fn remember(&mut self, py: Python<'_>, params: &[u8]) -> PyResult<()> {
-        let mut at = 0;
-        for (name, value) in iter(params)
-            .filter(|pair| may_be_seen(pair.0))
-            .take(MAX_SEEN)
-        {
-            let value = if value.len() > MAX_VALUE { b"" } else { value };
-            match self.seen.get_mut(at) {
-                Some(seen) => {
-                    if seen.name != name {
-                        seen.set_name(py, name);
-                    }
-                    if seen.value != value {
-                        seen.set_value(py, value);
-                    }
-                }
-                None => self.seen.push(Seen::new(py, name, value)),
-            }
-            at += 1;
+    /// Makes the dictionary from these parameters alone.
+    fn begin_anew(&mut self, py: Python<'_>, params: &[u8]) -> PyResult<()> {
+        self.base = self.template.bind(py).copy()?.unbind();
+        self.seen.clear();
+        let mut left = params;
+        while let Some((name, value, rest)) = pairs::split_first(left) {
+            let name = self.name(py, name)?;
+            put(self.base.bind(py), &name, value)?;
+            let length = left.len() - rest.len();
+            self.seen.push(Seen { name, length });
+            left = rest;
         }
-        self.seen.truncate(at);
-        let base = self.template.bind(py).copy()?;
-        for at in 0..self.seen.len() {
-            let (before, rest) = self.seen.split_at_mut(at);
-            let seen = &mut rest[0];
-            seen.shadowed = false;
-            for earlier in before {
-                earlier.shadowed |= earlier.name == seen.name;
-            }
-            if seen.role != Role::Dropped {
-                put(&base, seen.key.bind(py), seen.text.bind(py), seen.role)?;
-            }
-        }
-        self.base = base.unbind();
         Ok(())
     }
 
-    /// Sets what follows from the parameters.
-    fn derive(&self, environ: &Bound<'_, PyDict>, facts: &Facts<'_>) -> Result<(), Refusal> {
-        let py = environ.py();
-        let paths = mount::paths(facts.script_name, facts.path_info, self.mount.as_deref())
+    fn name(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<Name> {
+        if let Some(known) = self.names.get(name) {
+            return Ok(known.clone_ref(py));
+        }
+        let new = Name::new(py, name)?;
+        if self.names.len() < MAX_NAMES && name.len() <= MAX_NAME {
+            self.names.insert(name.into(), new.clone_ref(py));
+        }
+        Ok(new)
+    }
+
+    /// Sets what follows from the parameters whose meaning is known.
+    fn derive(&self, py: Python<'_>, params: &[u8]) -> Result<Facts, Refusal> {
+        let mut known = Known::default();
+        for (seen, (_, value)) in self.seen.iter().zip(iter(params)) {
+            known.note(seen.name.role, value);
+        }
+        let paths = mount::paths(known.script_name, known.path_info, self.mount.as_deref())
             .ok_or(Refusal::Outside)?;
         if paths.script_name.contains(&0) || paths.path_info.contains(&0) {
             return Err(Refusal::Nul);
         }
-        if *paths.script_name != *facts.script_name {
-            environ.set_item(intern!(py, "SCRIPT_NAME"), text(py, &paths.script_name))?;
-        }
-        if *paths.path_info != *facts.path_info {
-            environ.set_item(intern!(py, "PATH_INFO"), text(py, &paths.path_info))?;
-        }
-        let https = facts.is_https();
-        if https {
-            environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
-        }
-        if facts.server_port.is_empty() {
-            let port = if https {
-                intern!(py, "443")
-            } else {
-                intern!(py, "80")
-            };
-            environ.set_item(intern!(py, "SERVER_PORT"), port)?;
-        }
+        let environ = self.base.bind(py);
+        environ.set_item(intern!(py, "SCRIPT_NAME"), text(py, &paths.script_name)?)?;
+        environ.set_item(intern!(py, "PATH_INFO"), text(py, &paths.path_info)?)?;
+        let (scheme, port) = if known.is_https() {
+            (intern!(py, "https"), intern!(py, "443"))
+        } else {
+            (intern!(py, "http"), intern!(py, "80"))
+        };
+        environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
         for (value, key, default) in [
             (
-                facts.method,
+                known.method,
                 intern!(py, "REQUEST_METHOD"),
                 intern!(py, "GET"),
             ),
             (
-                facts.server_name,
+                known.server_name,
                 intern!(py, "SERVER_NAME"),
                 intern!(py, "localhost"),
             ),
+            (known.server_port, intern!(py, "SERVER_PORT"), port),
             (
-                facts.protocol,
+                known.protocol,
                 intern!(py, "SERVER_PROTOCOL"),
                 intern!(py, "HTTP/1.0"),
             ),
@@ -336,34 +372,22 @@ impl Environ {
                 environ.set_item(key, default)?;
             }
         }
-        Ok(())
+        Ok(Facts {
+            is_head: known.method == b"HEAD",
+            content_length: decimal(known.content_length),
+        })
     }
 }
 
-impl Seen {
-    fn new(py: Python<'_>, name: &[u8], value: &[u8]) -> Self {
-        Self {
-            name: name.to_vec(),
-            value: value.to_vec(),
-            key: text(py, name).unbind(),
-            text: text(py, value).unbind(),
-            role: Role::of(name),
-            shadowed: false,
-        }
-    }
-
-    fn set_name(&mut self, py: Python<'_>, name: &[u8]) {
-        self.name.clear();
-        self.name.extend_from_slice(name);
-        self.key = text(py, name).unbind();
-        self.role = Role::of(name);
-    }
-
-    fn set_value(&mut self, py: Python<'_>, value: &[u8]) {
-        self.value.clear();
-        self.value.extend_from_slice(value);
-        self.text = text(py, value).unbind();
-    }
+/// How a request's parameters differ from those of the last one.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// Not at all, or in values that nothing else follows from.
+    Plain,
+    /// In values whose meaning is known.
+    Known,
+    /// In the names.
+    Names,
 }
 
 fn iter(mut params: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -374,34 +398,39 @@ fn iter(mut params: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Whether a parameter with this name has a place among those that are remembered, as long as there is room.
-fn may_be_seen(name: &[u8]) -> bool {
-    name.len() <= MAX_NAME
+/// How many bytes are the same at the beginning of both.
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    let chunks = one
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .zip(other.as_chunks::<32>().0);
+    let whole = 32 * chunks.take_while(|(one, other)| one == other).count();
+    let rest = one[whole..].iter().zip(&other[whole..]);
+    whole + rest.take_while(|(one, other)| one == other).count()
 }
 
-fn put(
-    environ: &Bound<'_, PyDict>,
-    key: &Bound<'_, PyString>,
-    value: &Bound<'_, PyString>,
-    role: Role,
-) -> PyResult<()> {
-    environ.set_item(key, value)?;
-    if role == Role::Uri {
-        environ.set_item(intern!(environ.py(), "RAW_URI"), value)?;
+/// Sets the entry of a parameter, if it has one of its own.
+fn put(environ: &Bound<'_, PyDict>, name: &Name, value: &[u8]) -> PyResult<()> {
+    let py = environ.py();
+    match name.role {
+        Role::Dropped | Role::ScriptName | Role::PathInfo => Ok(()),
+        Role::Uri => {
+            let value = text(py, value)?;
+            environ.set_item(intern!(py, "RAW_URI"), &value)?;
+            environ.set_item(&name.key, value)
+        }
+        _ => environ.set_item(&name.key, text(py, value)?),
     }
-    Ok(())
 }
 
 /// The string that WSGI makes of bytes: each byte is a character.
-fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
-    match std::str::from_utf8(bytes) {
-        Ok(ascii) if bytes.is_ascii() => PyString::new(py, ascii),
-        _ => PyString::new(
-            py,
-            &bytes
-                .iter()
-                .map(|&byte| char::from(byte))
-                .collect::<String>(),
-        ),
+fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    let length = ffi::Py_ssize_t::try_from(bytes.len())?;
+    // SAFETY: the pointer and the length are those of `bytes`, which are copied; what comes back is a new reference to
+    // a string, or null with the exception set.
+    unsafe {
+        let text = ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), length, std::ptr::null());
+        Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
     }
 }

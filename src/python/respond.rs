@@ -37,17 +37,10 @@ pub(crate) fn respond(
     transaction: &Transaction,
     returned: &Bound<'_, PyAny>,
 ) -> Result<(), Failure> {
-    if returned.is_exact_instance_of::<PyList>() || returned.is_exact_instance_of::<PyTuple>() {
-        let mut length = 0;
-        for item in returned.try_iter()? {
-            length += block(&item?)?.len() as u64;
-        }
-        transaction.with(|state| state.answer.know_length(length))?;
-        for item in returned.try_iter()? {
-            let item = item?;
-            let block = block(&item)?;
-            transaction.with(|state| state.answer.add(&mut state.exchange, block))??;
-        }
+    if let Ok(list) = returned.cast_exact::<PyList>() {
+        whole(transaction, || list.iter())?;
+    } else if let Ok(tuple) = returned.cast_exact::<PyTuple>() {
+        whole(transaction, || tuple.iter())?;
     } else {
         if returned.is_instance_of::<PyBytes>() || returned.is_instance_of::<PyString>() {
             return Err(PyTypeError::new_err(format!(
@@ -59,6 +52,22 @@ pub(crate) fn respond(
         stream(transaction, returned)?;
     }
     transaction.with(|state| state.answer.finish(&mut state.exchange))??;
+    Ok(())
+}
+
+fn whole<'py, Blocks>(transaction: &Transaction, blocks: impl Fn() -> Blocks) -> Result<(), Failure>
+where
+    Blocks: Iterator<Item = Bound<'py, PyAny>>,
+{
+    let mut length = 0;
+    for item in blocks() {
+        length += block(&item)?.len() as u64;
+    }
+    transaction.with(|state| state.answer.know_length(length))?;
+    for item in blocks() {
+        let block = block(&item)?;
+        transaction.with(|state| state.answer.add(&mut state.exchange, block))??;
+    }
     Ok(())
 }
 

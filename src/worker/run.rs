@@ -238,44 +238,47 @@ impl Worker {
         self.reporter.busy(clock::now());
         self.keeps = false;
         while let Some(mut exchange) = self.exchange.take() {
-            match exchange.next_request() {
+            let now = match exchange.next_request() {
                 Ok(Some(head)) => {
                     self.begin(&exchange, head.id);
                     exchange.set_blocking(application.blocking());
                     exchange = application.serve(exchange);
                     exchange.set_blocking(DIRECT);
                     self.keeps = exchange.finish();
-                    self.end();
+                    self.end()
                 }
-                Ok(None) => {
+                other => {
+                    if let Err(error) = other {
+                        self.note(&error);
+                    }
                     exchange.close();
                     self.keeps = false;
+                    clock::now()
                 }
-                Err(error) => {
-                    self.note(&error);
-                    exchange.close();
-                    self.keeps = false;
-                }
-            }
+            };
             let more = self.keeps && exchange.has_input();
             self.exchange = Some(exchange);
             if !more {
+                self.reporter.idle(now);
                 break;
             }
         }
-        self.reporter.idle(clock::now());
     }
 
     fn begin(&self, exchange: &Exchange, id: u16) {
         let now = clock::now();
-        let (mut method, mut uri) = (&b"-"[..], &b"-"[..]);
+        let (mut method, mut uri) = (None, None);
         for (name, value) in exchange.params().iter() {
             match name {
-                b"REQUEST_METHOD" => method = value,
-                b"REQUEST_URI" => uri = value,
-                _ => {}
+                b"REQUEST_METHOD" => method = Some(value),
+                b"REQUEST_URI" => uri = Some(value),
+                _ => continue,
+            }
+            if method.is_some() && uri.is_some() {
+                break;
             }
         }
+        let [method, uri] = [method, uri].map(|value| value.unwrap_or(b"-"));
         self.reporter.request(now, &[method, b"\0", uri]);
         if let (Some(watchdog), Some(connection)) = (&self.watchdog, exchange.connection()) {
             watchdog.begin(now, connection, id);
@@ -293,15 +296,18 @@ impl Worker {
         }
     }
 
-    fn end(&mut self) {
+    /// Returns when the request ended.
+    fn end(&mut self) -> u64 {
         if let Some(watchdog) = &self.watchdog {
             watchdog.end();
         }
-        self.reporter.ended(clock::now());
+        let now = clock::now();
+        self.reporter.ended(now);
         let max = self.settings.max_requests;
         if max > 0 && !self.worn_out && self.reporter.requests() >= max {
             // If it cannot be said now it is said after the next request.
             self.worn_out = self.tell(&FromWorker::WornOut).is_ok();
         }
+        now
     }
 }
