@@ -1,25 +1,34 @@
 //! One pool at run time: what happens to its processes becomes events of [`plan`](preforkd_plan::pool), and what the
 //! plan asks for is performed here.
+//!
+//! # Layout
+//! * [`messages`]: what its processes say
+//! * [`deaths`]: how they end
+//! * [`process`]: one of them
+
+mod deaths;
+mod messages;
+mod process;
 
 use crate::config::{self, Application};
 use crate::listen::Listener;
-use crate::output::{Held, Output};
+use crate::output::Held;
 use crate::spawn::{self, Shared, Spawned};
 use crate::token::Token;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use preforkd_plan::pool::{Action, Event, Pool as Plan, Timeouts, View};
 use preforkd_plan::scale::Mode;
 use preforkd_plan::slot;
 use preforkd_plan::time::Time;
-use preforkd_sys::channel::MAX_MESSAGE;
 use preforkd_sys::clock;
 use preforkd_sys::queue::{Gauge, Queue, Target};
 use preforkd_sys::scoreboard::{Scoreboard, State};
-use preforkd_worker::message::{FromMold, FromWorker, PROTOCOL, ToWorker};
+use preforkd_worker::message::ToWorker;
+use process::{Process, take_output};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -72,41 +81,6 @@ pub struct Pool {
     decided: bool,
     /// Workers that died unasked and have not been replaced.
     lost: u32,
-}
-
-/// A worker or a mold.
-#[derive(Debug)]
-struct Process {
-    spawned: Spawned,
-    started: Time,
-    /// Its output, while it starts.
-    held: Option<Held>,
-    /// It was told to leave, or killed: its end is no news.
-    leaving: bool,
-}
-
-impl Process {
-    fn new(spawned: Spawned) -> Self {
-        Self {
-            spawned,
-            started: now(),
-            held: Some(Held::default()),
-            leaving: false,
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.spawned.pid {
-            // A process that is gone already is reaped in its time.
-            let _ = kill(pid, signal);
-        }
-    }
-
-    fn pid_text(&self) -> String {
-        self.spawned
-            .pid
-            .map_or_else(|| "-".to_owned(), |pid| pid.to_string())
-    }
 }
 
 fn now() -> Time {
@@ -235,12 +209,18 @@ impl Pool {
             Token::Output { slot, stream, .. } => {
                 let pool = &self.config;
                 if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
-                    take_output(process, usize::from(stream), "child", pool, common);
+                    take_output(process, usize::from(stream), "child", pool, &common.epoll);
                 }
             }
             Token::MoldOutput { stream, .. } => {
                 if let Some(process) = &mut self.mold {
-                    take_output(process, usize::from(stream), "mold", &self.config, common);
+                    take_output(
+                        process,
+                        usize::from(stream),
+                        "mold",
+                        &self.config,
+                        &common.epoll,
+                    );
                 }
             }
             Token::Signals => {}
@@ -524,223 +504,6 @@ impl Pool {
         }
     }
 
-    fn worker_messages(&mut self, slot: u32, common: &Common) {
-        let mut buffer = [0; MAX_MESSAGE / 8];
-        while let Some(Some(process)) = self.workers.get_mut(slot as usize) {
-            let received = match process.spawned.control.try_receive(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                other => other.ok(),
-            };
-            let message = match &received {
-                Some(received) if received.length > 0 => {
-                    FromWorker::decode(&buffer[..received.length]).ok()
-                }
-                _ => None,
-            };
-            let sender = received.and_then(|received| received.sender);
-            let Some(message) = message else {
-                // Its end, or nonsense: either way it is not to be listened to any more. One with a pid is reaped.
-                let _ = common.epoll.delete(&process.spawned.control);
-                if process.spawned.pid.is_none()
-                    && let Some(process) = self.workers[slot as usize].take()
-                {
-                    self.worker_died(slot, process, None);
-                }
-                return;
-            };
-            match message {
-                FromWorker::Hello => {
-                    if process.spawned.pid.is_none()
-                        && let Some(pid) = sender
-                    {
-                        process.spawned.pid = Some(pid);
-                        self.log_started(pid);
-                    }
-                }
-                FromWorker::Ready => {
-                    if let Some(held) = process.held.take() {
-                        tell_held(&held, process, "child", &self.config);
-                    }
-                    self.decided = true;
-                    self.last_failure = Held::default();
-                    self.on(Event::Ready { slot });
-                }
-                FromWorker::WornOut => self.on(Event::WornOut { slot }),
-                FromWorker::TimedOut => {
-                    process.leaving = true;
-                    self.log_timeout(slot);
-                }
-                FromWorker::CannotStart => {}
-                FromWorker::Note { text } => {
-                    tracing::debug!(
-                        "[pool {}] child {}: {text}",
-                        self.config.name,
-                        process.pid_text()
-                    );
-                }
-            }
-        }
-    }
-
-    fn log_timeout(&self, slot: u32) {
-        let Some(Some(process)) = self.workers.get(slot as usize) else {
-            return;
-        };
-        let request = self.board.request(slot);
-        let begun = request.as_ref().map_or(0, |request| request.begun);
-        let text = request.map_or_else(Vec::new, |request| request.text);
-        let text = String::from_utf8_lossy(&text).replace('\0', " ");
-        tracing::warn!(
-            "[pool {}] child {} (request: \"{text}\") execution timed out ({:.6} sec), terminating",
-            self.config.name,
-            process.pid_text(),
-            now().since(Time(begun)).as_secs_f64()
-        );
-    }
-
-    fn mold_messages(&mut self, common: &Common) {
-        let mut buffer = [0; MAX_MESSAGE / 8];
-        while let Some(mold) = &mut self.mold {
-            let message = match mold.spawned.control.try_receive(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(received) if received.length > 0 => {
-                    FromMold::decode(&buffer[..received.length]).ok()
-                }
-                Ok(_) | Err(_) => None,
-            };
-            let Some(message) = message else {
-                // Its end, or nonsense, after which it is of no use. Its death will be seen. One that has not come up
-                // is about to say why; if it hangs instead, its deadline ends it.
-                let _ = common.epoll.delete(&mold.spawned.control);
-                if mold.held.is_none() {
-                    mold.signal(Signal::SIGTERM);
-                }
-                return;
-            };
-            match message {
-                FromMold::Hello { protocol } if protocol != PROTOCOL => {
-                    tracing::error!(
-                        "[pool {}] the Python extension module speaks protocol {protocol} and this daemon {PROTOCOL}; they have to be of one version",
-                        self.config.name
-                    );
-                    mold.signal(Signal::SIGKILL);
-                }
-                FromMold::Hello { .. } => self.set_up_mold(common),
-                FromMold::Ready => {
-                    if let Some(held) = mold.held.take() {
-                        tell_held(&held, mold, "mold", &self.config);
-                    }
-                    tracing::info!(
-                        "[pool {}] mold {} is ready (generation {})",
-                        self.config.name,
-                        mold.pid_text(),
-                        self.generation
-                    );
-                    self.on(Event::MoldReady);
-                }
-                FromMold::Failed => {}
-                FromMold::Threads { names } => {
-                    tracing::warn!(
-                        "[pool {}] importing the application started threads ({names}), so that it cannot be forked; each worker imports it itself",
-                        self.config.name
-                    );
-                    self.preload = false;
-                }
-                FromMold::SpawnFailed { slot } => {
-                    if let Some(Some(process)) = self.workers.get(slot as usize)
-                        && process.spawned.pid.is_none()
-                    {
-                        tracing::error!("[pool {}] the mold could not fork", self.config.name);
-                        self.workers[slot as usize] = None;
-                        self.on(Event::SpawnFailed { slot });
-                    }
-                }
-            }
-        }
-    }
-
-    fn set_up_mold(&self, common: &Common) {
-        if let (Application::Wsgi(wsgi), Some(mold)) = (&self.config.application, &self.mold)
-            && let Err(error) = spawn::set_up_mold(
-                self.shared(common),
-                wsgi,
-                &mold.spawned.control,
-                self.preload,
-            )
-        {
-            tracing::error!(
-                "[pool {}] cannot set up the mold: {error}",
-                self.config.name
-            );
-            mold.signal(Signal::SIGKILL);
-        }
-    }
-
-    fn mold_died(&mut self, mut process: Process, status: WaitStatus) {
-        drain(&mut process, "mold", &self.config);
-        let (how, clean) = describe(status);
-        let after = now().since(process.started).as_secs_f64();
-        let text = format!(
-            "[pool {}] mold {} {how} after {after:.6} seconds from start",
-            self.config.name,
-            process.pid_text()
-        );
-        let repeated = self.tell_failure(&mut process, "mold");
-        if process.leaving || repeated {
-            tracing::debug!("{text}");
-        } else if clean {
-            tracing::info!("{text}");
-        } else {
-            tracing::warn!("{text}");
-        }
-        // Workers that it was asked for and has not forked will say so by the end of their channels.
-        self.on(Event::MoldGone);
-    }
-
-    fn worker_died(&mut self, slot: u32, mut process: Process, status: Option<WaitStatus>) {
-        drain(&mut process, "child", &self.config);
-        let served = self
-            .board
-            .entry(slot)
-            .is_some_and(|entry| entry.requests > 0);
-        let repeated = self.tell_failure(&mut process, "child");
-        if let Some(status) = status {
-            let (how, clean) = describe(status);
-            let after = now().since(process.started).as_secs_f64();
-            let text = format!(
-                "[pool {}] child {} {how} after {after:.6} seconds from start",
-                self.config.name,
-                process.pid_text()
-            );
-            match (process.leaving && clean || repeated, clean) {
-                (true, _) => tracing::debug!("{text}"),
-                (false, true) => tracing::info!("{text}"),
-                (false, false) => tracing::warn!("{text}"),
-            }
-        }
-        if !process.leaving {
-            self.lost += 1;
-        }
-        self.board.vacate(slot);
-        self.on(Event::Gone { slot, served });
-    }
-
-    /// Tells what a process that did not come up printed, unless the one before it printed the same. Returns whether it
-    /// did.
-    fn tell_failure(&mut self, process: &mut Process, kind: &str) -> bool {
-        let Some(held) = process.held.take() else {
-            return false;
-        };
-        let repeated = held == self.last_failure && !held.is_empty();
-        if !repeated {
-            tell_held(&held, process, kind, &self.config);
-        }
-        if !process.leaving {
-            self.last_failure = held;
-        }
-        repeated
-    }
-
     fn watch_listener(&mut self, common: &Common) {
         let wanted = self.plan.watches_listener();
         if wanted == self.watches_listener {
@@ -784,88 +547,4 @@ fn watch(
         )?;
     }
     Ok(())
-}
-
-fn take_output(
-    process: &mut Process,
-    stream: usize,
-    kind: &str,
-    pool: &config::Pool,
-    common: &Common,
-) {
-    let pid = process.pid_text();
-    let held = &mut process.held;
-    if let Some(output) = process
-        .spawned
-        .output
-        .as_mut()
-        .and_then(|outputs| outputs.get_mut(stream))
-    {
-        let goes_on = output.take(&mut |line| said(line, held, stream, kind, &pid, pool));
-        if !goes_on {
-            let _ = common.epoll.delete(output.pipe());
-        }
-    }
-}
-
-fn drain(process: &mut Process, kind: &str, pool: &config::Pool) {
-    let pid = process.pid_text();
-    let held = &mut process.held;
-    for (stream, output) in process.spawned.output.iter_mut().flatten().enumerate() {
-        Output::drain(output, &mut |line| {
-            said(line, held, stream, kind, &pid, pool)
-        });
-    }
-}
-
-fn said(
-    line: &str,
-    held: &mut Option<Held>,
-    stream: usize,
-    kind: &str,
-    pid: &str,
-    pool: &config::Pool,
-) {
-    match held {
-        Some(held) => held.push(line.to_owned()),
-        None => tell(
-            line,
-            if stream == 0 { "stdout" } else { "stderr" },
-            kind,
-            pid,
-            pool,
-        ),
-    }
-}
-
-fn tell_held(held: &Held, process: &Process, kind: &str, pool: &config::Pool) {
-    for line in held.lines() {
-        tell(line, "stderr", kind, &process.pid_text(), pool);
-    }
-}
-
-fn tell(line: &str, stream: &str, kind: &str, pid: &str, pool: &config::Pool) {
-    if pool.decorate_workers_output {
-        tracing::warn!(
-            "[pool {}] {kind} {pid} said into {stream}: \"{line}\"",
-            pool.name
-        );
-    } else {
-        tracing::warn!("{line}");
-    }
-}
-
-/// How a process ended, in php-fpm's words, and whether it did so by itself and without complaint.
-fn describe(status: WaitStatus) -> (String, bool) {
-    match status {
-        WaitStatus::Exited(_, code) => (format!("exited with code {code}"), code == 0),
-        WaitStatus::Signaled(_, signal, dumped) => {
-            let dumped = if dumped { " - core dumped" } else { "" };
-            (
-                format!("exited on signal {} ({signal}{dumped})", signal as i32),
-                false,
-            )
-        }
-        other => (format!("ended ({other:?})"), false),
-    }
 }

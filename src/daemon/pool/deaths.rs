@@ -1,0 +1,78 @@
+//! The ends of a pool's processes.
+
+use super::process::{Process, describe, drain, tell_held};
+use super::{Pool, now};
+use nix::sys::wait::WaitStatus;
+use preforkd_plan::pool::Event;
+
+impl Pool {
+    pub(super) fn mold_died(&mut self, mut process: Process, status: WaitStatus) {
+        drain(&mut process, "mold", &self.config);
+        let (how, clean) = describe(status);
+        let after = now().since(process.started).as_secs_f64();
+        let text = format!(
+            "[pool {}] mold {} {how} after {after:.6} seconds from start",
+            self.config.name,
+            process.pid_text()
+        );
+        let repeated = self.tell_failure(&mut process, "mold");
+        if process.leaving || repeated {
+            tracing::debug!("{text}");
+        } else if clean {
+            tracing::info!("{text}");
+        } else {
+            tracing::warn!("{text}");
+        }
+        // Workers that it was asked for and has not forked will say so by the end of their channels.
+        self.on(Event::MoldGone);
+    }
+
+    pub(super) fn worker_died(
+        &mut self,
+        slot: u32,
+        mut process: Process,
+        status: Option<WaitStatus>,
+    ) {
+        drain(&mut process, "child", &self.config);
+        let served = self
+            .board
+            .entry(slot)
+            .is_some_and(|entry| entry.requests > 0);
+        let repeated = self.tell_failure(&mut process, "child");
+        if let Some(status) = status {
+            let (how, clean) = describe(status);
+            let after = now().since(process.started).as_secs_f64();
+            let text = format!(
+                "[pool {}] child {} {how} after {after:.6} seconds from start",
+                self.config.name,
+                process.pid_text()
+            );
+            match (process.leaving && clean || repeated, clean) {
+                (true, _) => tracing::debug!("{text}"),
+                (false, true) => tracing::info!("{text}"),
+                (false, false) => tracing::warn!("{text}"),
+            }
+        }
+        if !process.leaving {
+            self.lost += 1;
+        }
+        self.board.vacate(slot);
+        self.on(Event::Gone { slot, served });
+    }
+
+    /// Tells what a process that did not come up printed, unless the one before it printed the same. Returns whether it
+    /// did.
+    fn tell_failure(&mut self, process: &mut Process, kind: &str) -> bool {
+        let Some(held) = process.held.take() else {
+            return false;
+        };
+        let repeated = held == self.last_failure && !held.is_empty();
+        if !repeated {
+            tell_held(&held, process, kind, &self.config);
+        }
+        if !process.leaving {
+            self.last_failure = held;
+        }
+        repeated
+    }
+}
