@@ -44,6 +44,19 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Passes if there is a value. Only `name[KEY]` may go without one.
+    ///
+    /// # Errors
+    /// The rule, whatever kind of value the directive takes: what a number or a path should look like is beside the
+    /// point then.
+    pub fn has_value(&self) -> Result<(), String> {
+        let keyed = self.key.as_ref().is_some_and(|key| !key.is_empty());
+        if self.text.is_empty() && !keyed {
+            return Err("has no value; leave the line out for the default".to_owned());
+        }
+        Ok(())
+    }
+
     /// `name = value`, as it would be written.
     pub fn subject(&self) -> String {
         let value = match self.origin {
@@ -81,7 +94,7 @@ pub enum Setting<T> {
 impl<T> Setting<T> {
     /// Takes what an entry was parsed to, or passes on what is wrong with it.
     pub fn set(&mut self, entry: &Entry, parsed: Result<T, String>) -> Result<(), String> {
-        match parsed {
+        match entry.has_value().and(parsed) {
             Ok(value) => {
                 *self = Setting::Given(Given {
                     value,
@@ -122,6 +135,7 @@ pub type List<T> = Vec<Given<T>>;
 
 /// Takes what an entry was parsed to as one more element, or passes on what is wrong with it.
 pub fn push<T>(list: &mut List<T>, entry: &Entry, parsed: Result<T, String>) -> Result<(), String> {
+    entry.has_value()?;
     list.push(Given {
         value: parsed?,
         entry: entry.clone(),

@@ -46,6 +46,10 @@ pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Prob
             rule,
         }]));
     }
+    if reader.raw.pools.is_empty() {
+        // The pools are most likely where an include was to find them.
+        reader.problems.append(&mut reader.unmatched);
+    }
     check(
         &reader.raw,
         &origin,
@@ -78,6 +82,8 @@ struct Reader<'a> {
     pools: HashMap<String, usize>,
     problems: Vec<Problem>,
     notices: Vec<String>,
+    /// The includes outside of pools that match nothing, as the mistakes that they are if there is no pool.
+    unmatched: Vec<Problem>,
     /// Ignored directives that have had their notice.
     noticed: BTreeSet<&'static str>,
     files: usize,
@@ -99,6 +105,7 @@ impl<'a> Reader<'a> {
             pools: HashMap::new(),
             problems: Vec::new(),
             notices: Vec::new(),
+            unmatched: Vec::new(),
             noticed: BTreeSet::new(),
             files: 0,
             entries: 0,
@@ -227,16 +234,17 @@ impl<'a> Reader<'a> {
         if !shaped {
             return Err(format!("is written {} = VALUE", directive.spelling()));
         }
-        let empty = value.is_empty() && directive.shape != Shape::Map;
         let entry = Entry {
             origin: Some(written.origin.clone()),
             name: directive.name,
             key,
             text: self.expand_pool(place, value)?,
         };
-        let taken = match (directive.reader, place) {
-            (Kind::Include, _) if empty => Ok(()),
-            (Kind::Include, _) => self.include(written, place, depth, &entry.text),
+        match (directive.reader, place) {
+            (Kind::Include, _) => {
+                entry.has_value()?;
+                self.include(written, place, depth, &entry.text)
+            }
             (Kind::Global { set, .. }, _) => set(&mut self.raw.global, &entry),
             (Kind::Pool { set, .. }, Place::Pool(index)) => {
                 set(&mut self.raw.pools[index].pool, &entry)
@@ -246,12 +254,7 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             (Kind::Pool { .. }, Place::Global) => Ok(()),
-        };
-        if empty {
-            // No kind takes an empty value; what a number or a path should look like is beside the point then.
-            return Err("has no value; leave the line out for the default".to_owned());
         }
-        taken
     }
 
     fn ignored(&mut self, written: &Written, directive: &'static Directive) {
@@ -327,6 +330,15 @@ impl<'a> Reader<'a> {
                 written.origin,
                 pattern.display()
             ));
+            self.unmatched.push(Problem {
+                origin: written.origin.clone(),
+                section: Some(written.section.clone()),
+                subject: written.subject.clone(),
+                rule: format!(
+                    "matches no file, and no pool is defined: there is no {}",
+                    pattern.display()
+                ),
+            });
         }
         Ok(())
     }

@@ -115,24 +115,6 @@ pub fn log_level(text: &str) -> Result<LogLevel, String> {
     )
 }
 
-/// The name or number of a user or group, which is looked up when everything is read.
-pub fn account(text: &str) -> Result<String, String> {
-    not_empty(text).map(str::to_owned)
-}
-
-/// A path, which may be relative to the pool's `prefix`.
-pub fn path(text: &str) -> Result<PathBuf, String> {
-    not_empty(text).map(PathBuf::from)
-}
-
-fn not_empty(text: &str) -> Result<&str, String> {
-    if text.is_empty() {
-        Err("must not be empty".to_owned())
-    } else {
-        Ok(text)
-    }
-}
-
 /// A path that begins with `/`.
 pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
     if text.starts_with('/') {
@@ -316,9 +298,6 @@ mod tests {
         for text in ["", "run/x", "./x", "~/x", "syslog"] {
             assert!(absolute_path(text).is_err(), "{text}");
         }
-        assert_eq!(path("run/x"), Ok(PathBuf::from("run/x")));
-        assert!(path("").is_err());
-        assert!(account("").is_err());
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub static APPLICATION: &[Directive] = &[
         default: Some("/usr/bin/python3"),
         source: Ours,
         reader: Reader::Pool {
-            set: |pool, entry| pool.python.set(entry, value::path(&entry.text)),
+            set: |pool, entry| pool.python.set(entry, Ok(entry.text.clone().into())),
             show: |pool| show_wsgi(pool, |wsgi| Shown::One(wsgi.python.display().to_string())),
         },
         text: "The interpreter of a wsgi pool, CPython 3.10 or later; that of a virtual environment brings the environment's packages.",
@@ -61,7 +61,7 @@ pub static APPLICATION: &[Directive] = &[
         default: None,
         source: Ours,
         reader: Reader::Pool {
-            set: |pool, entry| push(&mut pool.pythonpath, entry, value::path(&entry.text)),
+            set: |pool, entry| push(&mut pool.pythonpath, entry, Ok(entry.text.clone().into())),
             show: |pool| {
                 show_wsgi(pool, |wsgi| {
                     list(

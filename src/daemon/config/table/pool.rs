@@ -56,7 +56,7 @@ pub static POOL: &[Directive] = &[
         default: None,
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.listen_owner.set(entry, value::account(&entry.text)),
+            set: |pool, entry| pool.listen_owner.set(entry, Ok(entry.text.clone())),
             show: |pool| pool.listen_owner.into(),
         },
         text: "The owner of a Unix socket, a name or a number; its primary group becomes the socket's group if listen.group is not set. \
@@ -68,7 +68,7 @@ pub static POOL: &[Directive] = &[
         default: None,
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.listen_group.set(entry, value::account(&entry.text)),
+            set: |pool, entry| pool.listen_group.set(entry, Ok(entry.text.clone())),
             show: |pool| pool.listen_group.into(),
         },
         text: "The group of a Unix socket, a name or a number. Without it the owner's, or else the daemon's.",
@@ -91,7 +91,7 @@ pub static POOL: &[Directive] = &[
         default: None,
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.user.set(entry, value::account(&entry.text)),
+            set: |pool, entry| pool.user.set(entry, Ok(entry.text.clone())),
             show: |pool| pool.identity.as_ref().map(|identity| &identity.user).into(),
         },
         text: "The user that workers run as, a name or a number, but not root. Required if the daemon is root; else ignored with a notice.",
@@ -102,7 +102,7 @@ pub static POOL: &[Directive] = &[
         default: None,
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.group.set(entry, value::account(&entry.text)),
+            set: |pool, entry| pool.group.set(entry, Ok(entry.text.clone())),
             show: |pool| pool.identity.as_ref().map(|identity| identity.gid).into(),
         },
         text: "The group that workers run as, a name or a number, but not root's. Without it the user's primary group. Ignored with a notice if the daemon is not root.",
@@ -113,7 +113,7 @@ pub static POOL: &[Directive] = &[
         default: None,
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.chdir.set(entry, value::path(&entry.text)),
+            set: |pool, entry| pool.chdir.set(entry, Ok(entry.text.clone().into())),
             show: |pool| pool.chdir.as_ref().map(|path| path.display()).into(),
         },
         text: "The working directory of workers, an existing folder. Without it the daemon's.",

@@ -443,6 +443,35 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_lines() {
 }
 
 #[test]
+fn an_include_that_matches_nothing_where_the_pools_should_be() {
+    assert_eq!(
+        told("include = pools/*.cnf\ninclude = more\n"),
+        [
+            "1: [global] include = pools/*.cnf: matches no file, and no pool is defined: there is no @/pools/*.cnf",
+            "2: [global] include = more: matches no file, and no pool is defined: there is no @/more",
+        ]
+    );
+}
+
+#[test]
+fn empty_values() {
+    let rule = "has no value; leave the line out for the default";
+    for name in [
+        "listen",
+        "user",
+        "chdir",
+        "pythonpath[]",
+        "pm.max_children",
+        "include",
+    ] {
+        assert_eq!(
+            told_of_pool(&format!("{name} =")),
+            [format!("6: [site] {name} = : {rule}")]
+        );
+    }
+}
+
+#[test]
 fn a_wrong_value_is_told_once() {
     // None of these is also missing, nor compared with anything.
     assert_eq!(
