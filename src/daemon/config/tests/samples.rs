@@ -1,6 +1,7 @@
-//! The samples in `conf.d`, and the table of directives.
+//! The samples, `preforkd.conf` and those in `conf.d`, and the table of directives.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use super::*;
 use crate::config::directive::{Directive, Reader, Source};
@@ -9,28 +10,26 @@ use crate::config::raw::{Entry, RawGlobal, RawPool};
 use crate::config::scan::{Line, scan};
 use crate::config::table::table;
 
+/// The samples, each under the name that a person gives it.
 const SAMPLES: [(&str, &str); 3] = [
-    (
-        "preforkd.conf",
-        include_str!("../../../../conf.d/preforkd.conf"),
-    ),
+    ("preforkd.conf", include_str!("../../../../preforkd.conf")),
     (
         "conf.d/hello.conf",
         include_str!("../../../../conf.d/hello.conf"),
     ),
     (
-        "conf.d/django.conf",
-        include_str!("../../../../conf.d/django.conf"),
+        "conf.d/site.conf",
+        include_str!("../../../../conf.d/django.conf.sample"),
     ),
 ];
 
-/// The samples where a package puts them, with a site that has what the samples say.
+/// The samples where a person puts them, with a site that has what they say.
 fn installed() -> Case {
     let case = Case::new("");
     for (name, text) in SAMPLES {
         case.write(name, &text.replace("/srv/site", "@/site"));
     }
-    fs::create_dir_all(case.path("site/src")).unwrap();
+    fs::create_dir_all(case.path("site/lib")).unwrap();
     let python = case.write("site/venv/bin/python3", "");
     fs::set_permissions(python, Permissions::from_mode(0o755)).unwrap();
     case
@@ -52,13 +51,26 @@ fn entries(text: &str) -> Vec<(String, String, bool)> {
 }
 
 #[test]
+fn the_samples_are_right_as_they_stand() {
+    let surroundings = Surroundings {
+        effective_uid: ROOT,
+        variable: &|_| None,
+    };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("preforkd.conf");
+    let config = load(&file, &surroundings).unwrap_or_else(|problems| panic!("{problems}"));
+    let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
+    assert_eq!(names, ["hello"]);
+    assert_eq!(config.notices, Vec::<String>::new());
+}
+
+#[test]
 fn the_samples_are_right() {
     let case = installed();
     let config = case
         .load_file("preforkd.conf", ROOT)
         .unwrap_or_else(|problems| panic!("{problems:#?}"));
     let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
-    assert_eq!(names, ["site", "hello"]);
+    assert_eq!(names, ["hello", "site"]);
     for (name, _) in SAMPLES {
         if let Err(problems) = case.load_file(name, ROOT) {
             panic!("{problems:#?}");
@@ -82,6 +94,30 @@ fn the_samples_are_right_with_their_comments_opened() {
     if let Err(problems) = case.load_file("preforkd.conf", ROOT) {
         panic!("{problems:#?}");
     }
+}
+
+/// A module of the standard library would be imported instead of the site's.
+#[test]
+fn the_samples_do_not_name_a_standard_module() {
+    let config = installed().load_file("preforkd.conf", ROOT).unwrap();
+    let modules: Vec<&str> = config
+        .pools
+        .iter()
+        .filter_map(|pool| match &pool.application {
+            Application::Wsgi(wsgi) => wsgi.module.split('.').next(),
+            Application::Hello => None,
+        })
+        .collect();
+    assert!(!modules.is_empty());
+    let status = Command::new("python3")
+        .args([
+            "-c",
+            "import sys; sys.exit(len(sys.stdlib_module_names.intersection(sys.argv[1:])))",
+        ])
+        .args(&modules)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{modules:?}");
 }
 
 #[test]
