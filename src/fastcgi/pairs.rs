@@ -60,6 +60,12 @@ impl Params {
         })
     }
 
+    /// Parameters that are known to be whole pairs, as [`encode`] makes them.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
     /// The value of `name`: the last one, if there are several.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {

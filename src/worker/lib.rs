@@ -9,16 +9,20 @@
 //! * [`spool`]: what is kept of a body that cannot be handed on yet
 //! * [`watchdog`]: ends a request that takes too long
 //! * [`hello`]: the built-in application
+//! * [`access`]: the lines of the access log
+//! * [`zone`]: the local time zone
 //! * [`message`]: what goes over the channels between master, mold and workers
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod exchange;
 pub mod hello;
 pub mod message;
 pub mod run;
 pub mod spool;
 pub mod watchdog;
+pub mod zone;
 
 pub use exchange::Exchange;
 
