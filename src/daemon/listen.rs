@@ -12,10 +12,13 @@ use nix::sys::socket::{
     getsockname, getsockopt, listen, setsockopt, socket,
 };
 use nix::sys::stat::{Mode, umask};
+use std::fs::Permissions;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a pool cannot listen.
@@ -43,8 +46,22 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
-    /// The file to remove at the end, with its device and inode.
-    file: Option<(PathBuf, (u64, u64))>,
+    file: Option<Arc<SocketFile>>,
+}
+
+/// The file of a Unix socket that was bound here, to be removed at the end.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Whether nobody has put another in its place.
+    fn is_there(&self) -> bool {
+        identity(&self.path) == Some(self.identity)
+    }
 }
 
 impl Listener {
@@ -54,14 +71,38 @@ impl Listener {
         &self.socket
     }
 
-    /// Removes the file of a Unix socket that was bound here, unless somebody has put another in its place.
-    pub fn remove_file(&self) {
-        if let Some((path, file)) = &self.file
-            && identity(path) == Some(*file)
+    /// The same socket for another generation of the pool, with a descriptor of its own.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+            file: self.file.clone(),
+        })
+    }
+
+    /// Gives the socket up. The last one to do so removes its file.
+    pub fn release(self) {
+        if let Some(file) = self.file.and_then(Arc::into_inner)
+            && file.is_there()
         {
             // Gone already is as good.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(file.path);
         }
+    }
+
+    /// Gives a socket that goes on listening what a new configuration says of it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn adjust(&self, pool: &config::Pool) -> io::Result<()> {
+        listen(&self.socket, backlog(pool))?;
+        if let Some(file) = self.file.as_ref().filter(|file| file.is_there()) {
+            give(&file.path, pool)?;
+            std::fs::set_permissions(&file.path, Permissions::from_mode(pool.listen_mode))?;
+        }
+        Ok(())
     }
 }
 
@@ -99,7 +140,7 @@ pub fn open(pool: &config::Pool, inherited: &mut Vec<OwnedFd>) -> Result<Listene
             },
         },
     };
-    fcntl(&listener.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
+    fcntl(listener.socket(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
     Ok(listener)
 }
 
@@ -171,19 +212,28 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
     let bound = bind(socket.as_raw_fd(), &unix_address);
     umask(before);
     bound.map_err(system)?;
-    let io =
-        |error: std::io::Error| system(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
-    if pool.listen_owner.is_some() || pool.listen_group.is_some() {
-        chown(
-            path,
-            pool.listen_owner.map(|uid| uid.as_raw()),
-            pool.listen_group.map(|gid| gid.as_raw()),
-        )
-        .map_err(io)?;
-    }
+    let io = |error: io::Error| system(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
+    give(path, pool).map_err(io)?;
     listen(&socket, backlog(pool)).map_err(system)?;
-    let file = identity(path).map(|file| (path.to_path_buf(), file));
+    let file = identity(path).map(|identity| {
+        Arc::new(SocketFile {
+            path: path.to_path_buf(),
+            identity,
+        })
+    });
     Ok(Listener { socket, file })
+}
+
+/// Gives the file of a socket to its owner and group.
+fn give(path: &Path, pool: &config::Pool) -> io::Result<()> {
+    if pool.listen_owner.is_none() && pool.listen_group.is_none() {
+        return Ok(());
+    }
+    chown(
+        path,
+        pool.listen_owner.map(|uid| uid.as_raw()),
+        pool.listen_group.map(|gid| gid.as_raw()),
+    )
 }
 
 /// Removes a socket that nobody listens on any more.

@@ -6,13 +6,13 @@
 //! The master must not wait for whoever reads its standard error: a line that a pipe has no room for is dropped and
 //! counted, and the count is told in the next line that gets through. A full disk costs the line, nothing else.
 
-use crate::config::LogLevel;
+use crate::config::{Global, LogLevel};
 use chrono::Local;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -84,6 +84,13 @@ impl Log {
         // There is one thread, and the code under the lock does not panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The file that a configuration wants. A person at a terminal sees the log there instead, as with php-fpm.
+#[must_use]
+pub fn file(global: &Global) -> Option<&Path> {
+    let file = global.error_log.as_deref();
+    file.filter(|_| !io::stderr().is_terminal())
 }
 
 /// Appended to, and readable by its owner alone: it may hold what applications print.

@@ -5,6 +5,7 @@
 //! * [`config`]: the configuration
 //! * [`master`]: the loop
 //! * [`pool`]: a pool at run time
+//! * [`reload`]: a new generation of each pool
 //! * [`spawn`]: making processes
 //! * [`listen`]: listening sockets
 //! * [`output`]: what workers print
@@ -21,12 +22,12 @@ mod master;
 mod notify;
 mod output;
 mod pool;
+mod reload;
 mod spawn;
 mod token;
 
 use cli::{Cli, Exit};
 use nix::unistd::Uid;
-use std::io::IsTerminal;
 
 fn main() -> Exit {
     preforkd_sys::title::init();
@@ -39,11 +40,15 @@ fn main() -> Exit {
         }
     };
     let log = log::Log::install();
-    let surroundings = config::Surroundings {
-        effective_uid: Uid::effective(),
-        variable: &|name| std::env::var_os(name),
+    let file = cli.file.clone();
+    let read = move || {
+        let surroundings = config::Surroundings {
+            effective_uid: Uid::effective(),
+            variable: &|name| std::env::var_os(name),
+        };
+        config::load(&file, &surroundings)
     };
-    let config = match config::load(&cli.file, &surroundings) {
+    let config = match read() {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");
@@ -67,13 +72,7 @@ fn main() -> Exit {
         );
         return Exit::Success;
     }
-    // A person at a terminal sees the log there, as with php-fpm.
-    let file = config
-        .global
-        .error_log
-        .as_deref()
-        .filter(|_| !std::io::stderr().is_terminal());
-    if let Err(error) = log.configure(config.global.log_level, file) {
+    if let Err(error) = log.configure(config.global.log_level, log::file(&config.global)) {
         let path = config
             .global
             .error_log
@@ -86,5 +85,5 @@ fn main() -> Exit {
         "preforkd: master process ({})",
         cli.file.display()
     ));
-    master::run(config, log)
+    master::run(config, log, Box::new(read))
 }

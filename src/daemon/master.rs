@@ -5,11 +5,12 @@
 //! follows. With nothing to do there is no deadline, and the master does not wake at all.
 
 use crate::cli::Exit;
-use crate::config::{Application, Config};
+use crate::config::{self, Application, Config, Global, LogLevel, Problems};
 use crate::listen::{self, Listener};
-use crate::log::{ALERT, Log};
+use crate::log::{self, ALERT, Log};
 use crate::notify::Notifier;
 use crate::pool::{Common, Pool};
+use crate::reload::Reload;
 use crate::spawn;
 use crate::token::Token;
 use nix::errno::Errno;
@@ -25,39 +26,57 @@ use preforkd_sys::{clock, privileges};
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
-use std::fs::{self, OpenOptions};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const SIGNALS: [libc::c_int; 7] = [SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2];
+
+/// Pools that tokens can tell apart.
+const MAX_POOLS: u32 = 1 << 28;
 
 /// Events taken in at one turn.
 const EVENTS: usize = 64;
 
 /// What the master is at. Later ones override earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+pub(crate) enum Phase {
+    /// It serves.
     Running,
+    /// Workers leave after their request.
     Finishing,
+    /// Workers end at once.
     Terminating,
 }
 
-struct Master {
-    common: Common,
-    pools: Vec<Pool>,
+/// Reads the configuration as it is now.
+pub(crate) type Read = Box<dyn Fn() -> Result<Config, Problems>>;
+
+/// The master's state. Reloading is in [`crate::reload`].
+pub(crate) struct Master {
+    pub(crate) common: Common,
+    /// By the number that tokens have. A new generation of a pool is a pool of its own.
+    pub(crate) pools: BTreeMap<u32, Pool>,
+    next_pool: u32,
+    pub(crate) read: Read,
+    pub(crate) reload: Option<Reload>,
+    /// A reload was asked for while another went on: of all pools, or of the one named.
+    pub(crate) reload_again: Option<Option<String>>,
     signals: SignalDelivery<UnixStream, SignalOnly>,
     log: Log,
-    notifier: Notifier,
+    pub(crate) notifier: Notifier,
     pid_file: Option<PathBuf>,
-    phase: Phase,
+    pub(crate) phase: Phase,
     announced: bool,
 }
 
-/// Binds, forks, supervises; returns when the last process is gone.
-pub fn run(config: Config, log: Log) -> Exit {
-    match start(config, log) {
+/// Binds, forks, supervises; returns when the last process is gone. `read` reads the configuration anew.
+pub fn run(config: Config, log: Log, read: Read) -> Exit {
+    match start(config, log, read) {
         Ok(mut master) => {
             master.serve();
             master.clean_up();
@@ -71,7 +90,7 @@ pub fn run(config: Config, log: Log) -> Exit {
 }
 
 /// In this order: nothing is forked before all sockets are bound, and the pid file is written when signals are handled.
-fn start(config: Config, log: Log) -> Result<Master, ()> {
+fn start(config: Config, log: Log, read: Read) -> Result<Master, ()> {
     let complain = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| tracing::error!("{what}: {error}")
@@ -92,11 +111,7 @@ fn start(config: Config, log: Log) -> Result<Master, ()> {
     for socket in inherited {
         tracing::warn!("the inherited socket {socket:?} is no pool's, closing it");
     }
-    let needs_python = config
-        .pools
-        .iter()
-        .any(|pool| matches!(pool.application, Application::Wsgi(_)));
-    let extension = match needs_python.then(spawn::open_extension).transpose() {
+    let extension = match open_extension(&config.pools) {
         Ok(extension) => extension,
         Err(error) => {
             tracing::error!("{error}");
@@ -105,7 +120,7 @@ fn start(config: Config, log: Log) -> Result<Master, ()> {
         }
     };
     if failed {
-        listeners.iter().for_each(Listener::remove_file);
+        listeners.into_iter().for_each(Listener::release);
         return Err(());
     }
     privileges::become_subreaper().map_err(complain("cannot become the reaper of orphans"))?;
@@ -124,37 +139,47 @@ fn start(config: Config, log: Log) -> Result<Master, ()> {
         epoll,
         gauge: Gauge::new(),
         extension,
-        notes: config.global.log_level == crate::config::LogLevel::Debug,
-        control_timeout: config.global.process_control_timeout,
+        notes: config.global.log_level == LogLevel::Debug,
     };
-    let mut pools = Vec::new();
-    for (index, (pool, listener)) in (0..).zip(config.pools.into_iter().zip(listeners)) {
-        pools.push(
-            Pool::new(index, pool, listener, &common)
-                .map_err(complain("cannot make a scoreboard"))?,
-        );
-    }
     let pid_file = config.global.pid;
-    if let Some(path) = &pid_file {
-        write_pid(path).map_err(|error| {
-            tracing::error!(
-                "Unable to create the PID file ({}): {error}.",
-                path.display()
-            );
-            pools.iter().for_each(Pool::remove_socket);
-        })?;
+    if let Some(path) = &pid_file
+        && let Err(error) = write_pid(path)
+    {
+        tracing::error!(
+            "Unable to create the PID file ({}): {error}.",
+            path.display()
+        );
+        listeners.into_iter().for_each(Listener::release);
+        return Err(());
     }
-    tracing::info!("fpm is running, pid {}", std::process::id());
-    Ok(Master {
+    let mut master = Master {
         common,
-        pools,
+        pools: BTreeMap::new(),
+        next_pool: 0,
+        read,
+        reload: None,
+        reload_again: None,
         signals,
         log,
         notifier: Notifier::from_environment(),
         pid_file,
         phase: Phase::Running,
         announced: false,
-    })
+    };
+    let control_timeout = config.global.process_control_timeout;
+    master
+        .add_pools(config.pools, listeners, control_timeout)
+        .map_err(complain("cannot make a scoreboard"))?;
+    tracing::info!("fpm is running, pid {}", std::process::id());
+    Ok(master)
+}
+
+/// The Python extension module, if a pool needs it.
+pub(crate) fn open_extension(pools: &[config::Pool]) -> Result<Option<File>, String> {
+    let needs_it = pools
+        .iter()
+        .any(|pool| matches!(pool.application, Application::Wsgi(_)));
+    needs_it.then(spawn::open_extension).transpose()
 }
 
 impl Master {
@@ -162,14 +187,13 @@ impl Master {
         tracing::info!("ready to handle connections");
         loop {
             self.settle();
-            if !self.announced && self.pools.iter().all(Pool::is_decided) {
+            self.settle_reload();
+            if !self.announced && self.pools.values().all(Pool::is_decided) {
                 self.announced = true;
-                self.notifier.send(&format!(
-                    "READY=1\nMAINPID={}\nSTATUS=Ready to handle connections",
-                    std::process::id()
-                ));
+                self.notifier.ready();
             }
-            if self.phase != Phase::Running && self.pools.iter().all(Pool::is_empty) {
+            self.part_with_empty_pools();
+            if self.phase != Phase::Running && self.pools.is_empty() {
                 return;
             }
             let mut events = [EpollEvent::empty(); EVENTS];
@@ -186,7 +210,7 @@ impl Master {
                 let token = Token::from(event.data());
                 match token.pool() {
                     Some(pool) => {
-                        if let Some(pool) = self.pools.get_mut(pool as usize) {
+                        if let Some(pool) = self.pools.get_mut(&pool) {
                             pool.ready(token, &self.common);
                         }
                     }
@@ -202,16 +226,94 @@ impl Master {
 
     fn settle(&mut self) {
         let now = clock::now();
-        for pool in &mut self.pools {
+        for pool in self.pools.values_mut() {
             if pool.deadline().is_some_and(|deadline| deadline.0 <= now) {
                 pool.settle(&self.common);
             }
         }
     }
 
-    /// Until the next deadline of a pool, rounded up so that it has passed when the wait ends.
+    /// Pools that were told to leave and have no process any more.
+    fn part_with_empty_pools(&mut self) {
+        let common = &self.common;
+        let empty = |_: &u32, pool: &mut Pool| pool.is_leaving() && pool.is_empty();
+        for (_, pool) in self.pools.extract_if(.., empty) {
+            pool.leave(common);
+        }
+    }
+
+    /// Makes pools that start by themselves. Returns their numbers.
+    ///
+    /// # Errors
+    /// No scoreboard could be made; then there is no new pool.
+    pub(crate) fn add_pools(
+        &mut self,
+        pools: Vec<config::Pool>,
+        listeners: Vec<Listener>,
+        control_timeout: Duration,
+    ) -> io::Result<Vec<u32>> {
+        let mut added = BTreeMap::new();
+        let mut failed = Ok(());
+        for (config, listener) in pools.into_iter().zip(listeners) {
+            let index = self.next_pool;
+            let before = self
+                .pools
+                .values()
+                .filter(|pool| pool.name() == config.name);
+            let generation = before.map(Pool::generation).max().unwrap_or(0) + 1;
+            match Pool::new(
+                index,
+                generation,
+                config,
+                listener,
+                control_timeout,
+                &self.common,
+            ) {
+                Ok(pool) => {
+                    added.insert(index, pool);
+                    // So many that an index comes back only when its pool has long been gone.
+                    self.next_pool = (index + 1) % MAX_POOLS;
+                }
+                Err(error) => failed = Err(error),
+            }
+        }
+        if let Err(error) = failed {
+            for pool in added.into_values() {
+                pool.leave(&self.common);
+            }
+            return Err(error);
+        }
+        let indices = added.keys().copied().collect();
+        self.pools.extend(added);
+        Ok(indices)
+    }
+
+    /// Takes over what holds for the whole daemon from a new configuration.
+    pub(crate) fn adopt(&mut self, global: Global) {
+        self.common.notes = global.log_level == LogLevel::Debug;
+        if let Err(error) = self.log.configure(global.log_level, log::file(&global)) {
+            tracing::error!("failed to open error_log: {error}");
+        }
+        if global.pid != self.pid_file {
+            if let Some(path) = &global.pid
+                && let Err(error) = write_pid(path)
+            {
+                tracing::error!(
+                    "Unable to create the PID file ({}): {error}.",
+                    path.display()
+                );
+            }
+            if let Some(old) = std::mem::replace(&mut self.pid_file, global.pid) {
+                // Gone already is as good.
+                let _ = fs::remove_file(old);
+            }
+        }
+    }
+
+    /// Until the next deadline, rounded up so that it has passed when the wait ends.
     fn timeout(&self) -> EpollTimeout {
-        let Some(deadline) = self.pools.iter().filter_map(Pool::deadline).min() else {
+        let deadlines = self.pools.values().filter_map(Pool::deadline);
+        let Some(deadline) = deadlines.chain(self.reload_deadline()).min() else {
             return EpollTimeout::NONE;
         };
         let left = deadline.0.saturating_sub(clock::now()).div_ceil(1_000_000);
@@ -230,8 +332,8 @@ impl Master {
                     Ok(false) => {}
                     Err(error) => tracing::error!("failed to open error_log: {error}"),
                 },
-                // A reload that is not there must not end the service, as the default of these signals would.
-                _ => tracing::warn!("signal {signal} is ignored"),
+                SIGUSR2 | SIGHUP => self.reload(None),
+                _ => {}
             }
         }
     }
@@ -249,7 +351,8 @@ impl Master {
             Event::Finish
         };
         self.notifier.send("STOPPING=1");
-        for pool in &mut self.pools {
+        self.forget_reload();
+        for pool in self.pools.values_mut() {
             pool.stop(event);
         }
     }
@@ -270,7 +373,7 @@ impl Master {
                 continue;
             }
             // It may be a worker of a mold's. What it said when it began can be read now, however short its life was.
-            for pool in &mut self.pools {
+            for pool in self.pools.values_mut() {
                 pool.learn_pids(&self.common);
             }
             if !self.hand_over(pid, status) {
@@ -284,12 +387,11 @@ impl Master {
     fn hand_over(&mut self, pid: Pid, status: WaitStatus) -> bool {
         let common = &self.common;
         self.pools
-            .iter_mut()
+            .values_mut()
             .any(|pool| pool.reaped(pid, status, common))
     }
 
     fn clean_up(&mut self) {
-        self.pools.iter().for_each(Pool::remove_socket);
         if let Some(path) = &self.pid_file {
             // Gone already is as good.
             let _ = fs::remove_file(path);

@@ -1,5 +1,6 @@
 //! Telling systemd how the daemon is (sd_notify(3)).
 
+use preforkd_sys::clock;
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +15,20 @@ impl Notifier {
     #[must_use]
     pub fn from_environment() -> Self {
         Self(std::env::var_os("NOTIFY_SOCKET").and_then(|address| connect(&address).ok()))
+    }
+
+    /// Says that everybody who is to serve does so.
+    pub fn ready(&self) {
+        self.send(&format!(
+            "READY=1\nMAINPID={}\nSTATUS=Ready to handle connections",
+            std::process::id()
+        ));
+    }
+
+    /// Says that the configuration is being read anew, until [`Self::ready`].
+    pub fn reloading(&self) {
+        let now = clock::now() / 1000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
     }
 
     /// Sends `state`: lines of `NAME=VALUE`. Never waits; a manager that does not listen is none.

@@ -21,6 +21,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use preforkd_plan::pool::{Action, Event, Pool as Plan, Timeouts, View};
+use preforkd_plan::reload::Standing;
 use preforkd_plan::scale::Mode;
 use preforkd_plan::slot;
 use preforkd_plan::time::Time;
@@ -51,8 +52,6 @@ pub struct Common {
     pub extension: Option<File>,
     /// Whether debug lines are logged.
     pub notes: bool,
-    /// How long a worker that was asked to leave may take.
-    pub control_timeout: Duration,
 }
 
 /// A pool.
@@ -79,6 +78,8 @@ pub struct Pool {
     actions: Vec<Action>,
     /// Whether a worker or the mold has come up, or failed to.
     decided: bool,
+    /// It has been told to leave.
+    leaving: bool,
     /// Workers that died unasked and have not been replaced.
     lost: u32,
 }
@@ -120,14 +121,17 @@ impl Sight<'_> {
 }
 
 impl Pool {
-    /// A pool that listens and has no process yet.
+    /// A pool that listens and has no process yet. `control_timeout` is how long a worker that was asked to leave may
+    /// take.
     ///
     /// # Errors
     /// What making its scoreboard, or watching it, gives.
     pub fn new(
         index: u32,
+        generation: u32,
         config: config::Pool,
         listener: Listener,
+        control_timeout: Duration,
         common: &Common,
     ) -> io::Result<Self> {
         let board = Scoreboard::create(config.limits.max_children)?;
@@ -138,7 +142,7 @@ impl Pool {
         let timeouts = Timeouts {
             start: START_TIMEOUT,
             terminate: config.request_terminate_timeout,
-            control: common.control_timeout,
+            control: control_timeout,
         };
         Ok(Self {
             index,
@@ -146,7 +150,7 @@ impl Pool {
             target: Target::of(listener.socket().as_fd())?,
             listener,
             board,
-            generation: 1,
+            generation,
             workers: (0..config.limits.max_children).map(|_| None).collect(),
             mold: None,
             preload: true,
@@ -156,6 +160,7 @@ impl Pool {
             dirty: true,
             actions: Vec::new(),
             decided: false,
+            leaving: false,
             lost: 0,
             config,
         })
@@ -167,6 +172,12 @@ impl Pool {
         self.decided
             || (matches!(self.config.limits.mode, Mode::Ondemand { .. })
                 && !spawn::needs_mold(&self.config))
+    }
+
+    /// Whether it has been told to leave.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// Whether none of its processes is left.
@@ -185,9 +196,48 @@ impl Pool {
         }
     }
 
-    /// Removes the file of its socket.
-    pub fn remove_socket(&self) {
-        self.listener.remove_file();
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Its generation, from 1.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// How far it has come since it was made.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.plan.standing()
+    }
+
+    /// Its socket, if it listens on `address`.
+    #[must_use]
+    pub fn listener_on(&self, address: &config::Listen) -> Option<&Listener> {
+        (self.config.listen == *address).then_some(&self.listener)
+    }
+
+    /// It takes over from the generation before it.
+    pub fn take_over(&self) {
+        if let Err(error) = self.listener.adjust(&self.config) {
+            tracing::warn!(
+                "[pool {}] cannot adjust the listening socket: {error}",
+                self.config.name
+            );
+        }
+    }
+
+    /// Leaves the master's poll set, its processes being gone, and gives its socket up.
+    pub fn leave(self, common: &Common) {
+        let _ = common.epoll.delete(self.board.notice_fd());
+        if self.watches_listener {
+            // Closing would not end that while another generation has the socket.
+            let _ = common.epoll.delete(self.listener.socket());
+        }
+        self.listener.release();
     }
 
     /// Takes in what happened, as an event of the plan.
@@ -229,6 +279,7 @@ impl Pool {
 
     /// Stops: workers leave after their request, or at once.
     pub fn stop(&mut self, event: Event) {
+        self.leaving = true;
         if let Some(mold) = &mut self.mold {
             mold.leaving = true;
             mold.signal(Signal::SIGTERM);

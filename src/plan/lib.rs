@@ -9,10 +9,12 @@
 //! * [`slot`]: the life of one worker, as a table
 //! * [`respawn`]: back-off of a pool whose workers die at start
 //! * [`pool`]: the three above put together for one pool
+//! * [`reload`]: whether a new generation takes over
 
 #![forbid(unsafe_code)]
 
 pub mod pool;
+pub mod reload;
 pub mod respawn;
 pub mod scale;
 pub mod slot;

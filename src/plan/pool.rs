@@ -5,6 +5,7 @@
 //! until [`Pool::deadline`] or the next event, and starts over. What an action leads to comes back as an event, also
 //! its failure.
 
+use crate::reload::Standing;
 use crate::respawn::{PROBATION, Respawn};
 use crate::scale::{self, Census, Limits, Mode, SHRINK_INTERVAL};
 use crate::slot::{self, Effect, State};
@@ -357,6 +358,29 @@ impl Pool {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.iter().all(|slot| slot.state == State::Vacant)
+    }
+
+    /// How far it has come since it was made.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let Census {
+            starting,
+            idle,
+            busy,
+            ..
+        } = self.census();
+        let first = match self.limits.mode {
+            Mode::Static => self.limits.max_children,
+            Mode::Dynamic { start, .. } => start,
+            Mode::Ondemand { .. } => 0,
+        };
+        if self.respawn.failures() > 0 {
+            Standing::Failed
+        } else if self.started && (starting == 0 || idle + busy >= first) {
+            Standing::Ready
+        } else {
+            Standing::Coming
+        }
     }
 
     /// What is in `slot`.

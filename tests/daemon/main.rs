@@ -11,6 +11,7 @@ mod hello;
 mod lifecycle;
 mod pep3333;
 mod python;
+mod reload;
 mod scaling;
 mod support;
 mod web;

@@ -39,6 +39,7 @@ mod value;
 
 pub use directive::reference;
 pub use dump::dump;
+pub use problem::Problems;
 pub use read::load;
 
 /// Most workers a pool can have: the cells of its scoreboard.

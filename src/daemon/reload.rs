@@ -1,0 +1,185 @@
+//! A new generation of each pool, from the configuration as it is now.
+//!
+//! The configuration is read and checked whole, and its sockets are bound, before anything else happens; sockets that
+//! are listened on already are shared with the old generation, with the connections that wait in them. Then the new
+//! pools start beside the old ones. [`plan::reload`](preforkd_plan::reload) judges them: either all take over and the
+//! old ones are asked to leave, or all end and the old ones never notice.
+
+use crate::config::{Config, Global};
+use crate::listen::{self, Listener};
+use crate::master::{Master, Phase, open_extension};
+use crate::pool::Pool;
+use preforkd_plan::pool::Event;
+use preforkd_plan::reload::{TIMEOUT, Verdict, judge};
+use preforkd_plan::time::Time;
+use preforkd_sys::clock;
+use std::fmt::Display;
+
+/// A reload that goes on.
+#[derive(Debug)]
+pub struct Reload {
+    /// What holds for the whole daemon once the new pools have taken over.
+    global: Global,
+    /// The new pools.
+    new: Vec<u32>,
+    /// The pools that leave then.
+    old: Vec<u32>,
+    deadline: Time,
+}
+
+/// A reload that is over before it began; why has been logged.
+struct Refused;
+
+fn complain(error: impl Display) -> Refused {
+    for line in error.to_string().lines() {
+        tracing::error!("{line}");
+    }
+    Refused
+}
+
+impl Master {
+    /// Begins a reload: of all pools, or of the one named. One that is asked for while another goes on follows it.
+    pub fn reload(&mut self, only: Option<String>) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        if self.reload.is_some() {
+            self.reload_again = Some(only);
+            return;
+        }
+        tracing::info!("Reloading in progress ...");
+        self.notifier.reloading();
+        match self.prepare(only.as_deref()) {
+            Ok(reload) => self.reload = Some(reload),
+            Err(Refused) => self.reload_failed(),
+        }
+    }
+
+    /// Does what follows from how far the new pools have come.
+    pub fn settle_reload(&mut self) {
+        let Some(reload) = &self.reload else { return };
+        let new = reload.new.iter().filter_map(|index| self.pools.get(index));
+        let now = Time(clock::now());
+        match judge(now, reload.deadline, new.map(Pool::standing)) {
+            Verdict::Wait => return,
+            Verdict::Commit => self.commit(),
+            Verdict::Abandon => self.abandon(),
+        }
+        if let Some(only) = self.reload_again.take() {
+            self.reload(only);
+        }
+    }
+
+    /// When a reload that goes on is to be judged at the latest.
+    pub fn reload_deadline(&self) -> Option<Time> {
+        self.reload.as_ref().map(|reload| reload.deadline)
+    }
+
+    /// Ends a reload that goes on, since everything ends.
+    pub fn forget_reload(&mut self) {
+        self.reload = None;
+        self.reload_again = None;
+    }
+
+    fn prepare(&mut self, only: Option<&str>) -> Result<Reload, Refused> {
+        let mut config = (self.read)().map_err(complain)?;
+        let mut old: Vec<u32> = self.current().map(|(index, _)| index).collect();
+        if let Some(name) = only {
+            config.pools.retain(|pool| pool.name == name);
+            if config.pools.is_empty() {
+                tracing::error!("there is no pool {name} in the configuration");
+                return Err(Refused);
+            }
+            old.retain(|index| self.pools[index].name() == name);
+        }
+        for notice in &config.notices {
+            tracing::info!("{notice}");
+        }
+        if self.common.extension.is_none() {
+            self.common.extension = open_extension(&config.pools).map_err(complain)?;
+        }
+        let listeners = self.listeners(&config)?;
+        let control_timeout = config.global.process_control_timeout;
+        let new = self
+            .add_pools(config.pools, listeners, control_timeout)
+            .map_err(complain)?;
+        Ok(Reload {
+            global: config.global,
+            new,
+            old,
+            deadline: Time(clock::now()) + TIMEOUT,
+        })
+    }
+
+    /// The pools that serve: not those that are leaving.
+    fn current(&self) -> impl Iterator<Item = (u32, &Pool)> {
+        let pools = self.pools.iter().filter(|(_, pool)| !pool.is_leaving());
+        pools.map(|(index, pool)| (*index, pool))
+    }
+
+    fn listeners(&self, config: &Config) -> Result<Vec<Listener>, Refused> {
+        let mut listeners = Vec::new();
+        let mut refused = false;
+        for pool in &config.pools {
+            let shared = self
+                .pools
+                .values()
+                .find_map(|old| old.listener_on(&pool.listen));
+            let opened = match shared {
+                Some(listener) => listener.share().map_err(|error| error.to_string()),
+                None => listen::open(pool, &mut Vec::new()).map_err(|error| error.to_string()),
+            };
+            match opened {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => {
+                    tracing::error!("{error}");
+                    refused = true;
+                }
+            }
+        }
+        if refused {
+            listeners.into_iter().for_each(Listener::release);
+            return Err(Refused);
+        }
+        Ok(listeners)
+    }
+
+    fn commit(&mut self) {
+        let Some(reload) = self.reload.take() else {
+            return;
+        };
+        for pool in reload.new.iter().filter_map(|index| self.pools.get(index)) {
+            pool.take_over();
+            tracing::info!(
+                "[pool {}] generation {} has taken over",
+                pool.name(),
+                pool.generation()
+            );
+        }
+        for index in reload.old {
+            if let Some(pool) = self.pools.get_mut(&index) {
+                pool.stop(Event::Finish);
+            }
+        }
+        self.adopt(reload.global);
+        tracing::info!("ready to handle connections");
+        self.notifier.ready();
+    }
+
+    fn abandon(&mut self) {
+        let Some(reload) = self.reload.take() else {
+            return;
+        };
+        for index in reload.new {
+            if let Some(pool) = self.pools.get_mut(&index) {
+                pool.stop(Event::Terminate);
+            }
+        }
+        self.reload_failed();
+    }
+
+    fn reload_failed(&self) {
+        tracing::error!("reloading failed; what was there before goes on");
+        self.notifier.ready();
+    }
+}

@@ -1,0 +1,191 @@
+//! A reload brings a new generation of workers, and nobody notices; one that fails changes nothing.
+
+use std::collections::HashSet;
+use std::fs;
+
+use nix::sys::signal::Signal;
+
+use crate::support::daemon::Daemon;
+use crate::support::load::Load;
+use crate::support::setup::{PROBE, Setup};
+use crate::support::wait::until;
+
+const RELOADED: &str = "NOTICE: [pool probe] generation 2 has taken over";
+const FAILED: &str = "ERROR: reloading failed; what was there before goes on";
+
+/// Changes a file in the daemon's folder.
+fn edit(daemon: &Daemon, file: &str, from: &str, to: &str) {
+    let path = daemon.folder.path(file);
+    let before = fs::read_to_string(&path).expect("it was written");
+    let after = before.replace(from, to);
+    assert_ne!(before, after, "{from} is in {file}");
+    fs::write(path, after).expect("it can be written");
+}
+
+#[test]
+fn new_workers_serve_the_new_code_and_no_request_is_lost() {
+    for signal in [Signal::SIGUSR2, Signal::SIGHUP] {
+        let daemon = Setup::new()
+            .wsgi("probe", PROBE, "pm = static\npm.max_children = 3")
+            .start();
+        daemon.wait_for_workers("probe", 3);
+        let address = daemon.address("probe");
+        let before: HashSet<i32> = daemon.worker_pids("probe").into_iter().collect();
+        let load = Load::start(&address, 4, "/slow?ms=5");
+        edit(
+            &daemon,
+            "probe-code/probe_app.py",
+            "return text(os.getpid())",
+            "return text(-os.getpid())",
+        );
+        daemon.signal(signal);
+        daemon.wait_for_line("NOTICE: Reloading in progress ...");
+        daemon.wait_for_line(RELOADED);
+        until("the old workers have left", || {
+            daemon
+                .worker_pids("probe")
+                .iter()
+                .all(|pid| !before.contains(pid))
+        });
+        daemon.wait_for_workers("probe", 3);
+        let outcome = load.stop();
+        assert_eq!(outcome.failures, Vec::<String>::new());
+        assert!(outcome.served > 0);
+        let answer = address.get("/pid").expect("the pool answers");
+        assert!(answer.text().starts_with('-'), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_request_in_flight_is_finished_by_the_old_generation_while_the_new_one_serves() {
+    let mut daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .start();
+    let address = daemon.address("probe");
+    let old = address.worker_pid();
+    let slow = std::thread::spawn({
+        let address = address.clone();
+        move || address.get("/hold?ms=1500").expect("it is answered").text()
+    });
+    daemon.wait_for_line("*said into stderr: \"held\"*");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line(RELOADED);
+    let new = address.worker_pid();
+    assert_ne!(new, old);
+    assert!(
+        !slow.is_finished(),
+        "the new generation does not wait for the old one"
+    );
+    assert_eq!(
+        slow.join().expect("the client does not panic").trim(),
+        old.to_string()
+    );
+    assert!(daemon.stop(Signal::SIGQUIT).success());
+}
+
+#[test]
+fn whatever_is_wrong_with_the_new_generation_the_old_one_goes_on() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 2")
+        .start();
+    daemon.wait_for_workers("probe", 2);
+    let before = daemon.worker_pids("probe");
+    let load = Load::start(&daemon.address("probe"), 2, "/pid");
+    for (number, (file, from, to, sign)) in [
+        (
+            "preforkd.conf",
+            "pm = static",
+            "pm = plenty",
+            "ERROR: *pm = plenty*",
+        ),
+        (
+            "preforkd.conf",
+            "/probe.sock",
+            "/no/such/folder.sock",
+            "ERROR: *",
+        ),
+        (
+            "probe-code/probe_app.py",
+            "import hashlib",
+            "import no_such_module",
+            "*no_such_module*",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        edit(&daemon, file, from, to);
+        daemon.signal(Signal::SIGUSR2);
+        daemon.wait_for_line(sign);
+        until("it is said", || {
+            daemon.lines_like(FAILED).len() == number + 1
+        });
+        edit(&daemon, file, to, from);
+        until("the new generation has gone", || {
+            daemon.worker_pids("probe") == before
+        });
+    }
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool probe] generation * has taken over");
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.served > 0);
+}
+
+#[test]
+fn pools_come_and_go_and_change() {
+    let daemon = Setup::new()
+        .pool("one", "app = hello\npm = static\npm.max_children = 1")
+        .pool("two", "app = hello\npm = static\npm.max_children = 1")
+        .start();
+    daemon.wait_for_workers("two", 1);
+    edit(&daemon, "preforkd.conf", "[two]", "[three]");
+    edit(&daemon, "preforkd.conf", "/two.sock", "/three.sock");
+    edit(
+        &daemon,
+        "preforkd.conf",
+        "pm.max_children = 1",
+        "pm.max_children = 2",
+    );
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool three] generation 1 has taken over");
+    daemon.wait_for_line("NOTICE: [pool one] generation 2 has taken over");
+    daemon.wait_for_workers("one", 2);
+    daemon.wait_for_workers("two", 0);
+    daemon.wait_for_workers("three", 2);
+    until("the socket of the removed pool is gone", || {
+        !daemon.folder.path("two.sock").exists()
+    });
+    assert_eq!(
+        daemon.address("three").get("/").expect("it answers").status,
+        200
+    );
+}
+
+#[test]
+fn many_reloads_at_once_do_no_harm() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = dynamic\npm.max_children = 6\npm.start_servers = 2\npm.min_spare_servers = 1\npm.max_spare_servers = 3")
+        .start();
+    daemon.wait_for_workers("probe", 2);
+    let load = Load::start(&daemon.address("probe"), 2, "/pid");
+    for _ in 0..25 {
+        daemon.signal(Signal::SIGUSR2);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    daemon.wait_for_line(RELOADED);
+    until("all reloads are over", || {
+        let begun = daemon.lines_like("NOTICE: Reloading in progress ...").len();
+        begun
+            == daemon
+                .lines_like("NOTICE: [pool probe] generation * has taken over")
+                .len()
+    });
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.served > 0);
+    until("one generation is left", || {
+        (1..=4).contains(&daemon.workers("probe").len())
+    });
+    assert_eq!(daemon.lines_like("ERROR:*"), Vec::<String>::new());
+}
