@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
 use preforkd_plan::scale::{Limits, Mode};
+use preforkd_sys::channel::MAX_MESSAGE;
 
 use super::identity::{self, Account};
 use super::listen::{self, Address, MAX_UNIX_PATH};
@@ -18,6 +19,12 @@ use super::{Config, Global, Identity, Listen, Pool, Surroundings};
 
 /// Names of standard error, which may be a socket, and then cannot be opened by name.
 const STANDARD_ERROR: [&str; 3] = ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"];
+
+/// Bytes of all that a mold is told of its application. One message carries it, with some room for the rest.
+const MAX_TOLD: usize = MAX_MESSAGE - 4 * 1024;
+
+/// Bytes of an environment variable, its name included: the kernel takes up to 128 KiB (`MAX_ARG_STRLEN` of execve(2)).
+const MAX_VARIABLE: usize = 120 * 1024;
 
 /// Makes the configuration, if nothing is wrong with it. `problems` and `notices` are those of reading it.
 pub fn check(
@@ -111,6 +118,8 @@ impl<'a> PoolChecker<'a, '_> {
         });
         let limits = self.limits();
         let application = self.application();
+        self.told_to_mold();
+        let env = self.env();
         let on_unix = matches!(listen, Some(Listen::Unix(_)));
         Some(Pool {
             name: self.section.name.clone(),
@@ -121,7 +130,7 @@ impl<'a> PoolChecker<'a, '_> {
             listen_mode: *raw.listen_mode.value()?,
             identity,
             chdir,
-            env: self.env(),
+            env,
             clear_env: *raw.clear_env.value()?,
             limits: limits?,
             max_requests: *raw.max_requests.value()?,
@@ -348,7 +357,31 @@ impl<'a> PoolChecker<'a, '_> {
         })
     }
 
-    fn env(&self) -> Vec<(OsString, OsString)> {
+    /// Reports the entry with which there is more to tell a mold than goes into one message.
+    fn told_to_mold(&mut self) {
+        let raw = self.raw;
+        let prefix = raw
+            .prefix
+            .value()
+            .map_or(0, |prefix| prefix.as_os_str().len() + 1);
+        let settings = [raw.wsgi.written(), raw.mount.written()];
+        let urls = raw.warmup.iter().map(|url| &url.entry);
+        let plain = settings.into_iter().flatten().chain(urls);
+        let paths = raw.pythonpath.iter().map(|path| (&path.entry, prefix));
+        let mut told = 0;
+        for (entry, more) in plain.map(|entry| (entry, 0)).chain(paths) {
+            // Each has its length before it.
+            told += entry.text.len() + more + 8;
+            if told > MAX_TOLD {
+                let rule = format!(
+                    "makes wsgi, mount, pythonpath and wsgi.warmup longer than {MAX_TOLD} bytes together: have fewer, or shorter ones"
+                );
+                return self.wrong(entry, rule);
+            }
+        }
+    }
+
+    fn env(&mut self) -> Vec<(OsString, OsString)> {
         let mut env: Vec<(OsString, OsString)> = Vec::new();
         let mut places = HashMap::new();
         for variable in &self.raw.env {
@@ -357,6 +390,13 @@ impl<'a> PoolChecker<'a, '_> {
                 Some(other) => (self.surroundings.variable)(other).unwrap_or_default(),
                 None => OsString::from(&variable.value),
             };
+            if name.len() + value.len() > MAX_VARIABLE {
+                let rule = format!(
+                    "must have at most {MAX_VARIABLE} bytes with its name, since the system takes no more; it has {}",
+                    name.len() + value.len()
+                );
+                self.wrong(&variable.entry, rule);
+            }
             let place = *places.entry(name).or_insert(env.len());
             match env.get_mut(place) {
                 Some((_, earlier)) => *earlier = value,

@@ -83,7 +83,9 @@ pub static APPLICATION: &[Directive] = &[
             set: |pool, entry| pool.preload.set(entry, value::flag(&entry.text)),
             show: |pool| show_wsgi(pool, |wsgi| Shown::One(yes_or_no(wsgi.preload))),
         },
-        text: "Whether the application is imported once and its memory shared by all workers, or imported by each worker.",
+        text: "Whether the application is imported once and its memory shared by all workers, or imported by each worker. \
+               Connections that the import or wsgi.warmup opens (to databases, to Redis) are shared by all workers, too, and must not be: \
+               close them in os.register_at_fork(before=...), or say no here.",
     },
     Directive {
         name: "wsgi.warmup",
@@ -94,7 +96,8 @@ pub static APPLICATION: &[Directive] = &[
             set: |pool, entry| push(&mut pool.warmup, entry, value::url(&entry.text)),
             show: |pool| show_wsgi(pool, |wsgi| list(wsgi.warmup.iter().cloned())),
         },
-        text: "A URL's path, beginning with /, that is requested once before workers are forked, so that they share what the request loads.",
+        text: "A URL's path, beginning with /, that is requested once before workers are forked, so that they share what the request loads. \
+               The Host is localhost, which Django's ALLOWED_HOSTS has to have. For connections that the request opens see wsgi.preload.",
     },
     Directive {
         name: "mount",

@@ -495,3 +495,46 @@ fn names_of_pools() {
     let config = loaded(&pool_with("").replace("site", &longest));
     assert_eq!(config.pools[0].name, longest);
 }
+
+/// What a mold is told goes into one message.
+#[test]
+fn more_than_a_mold_can_be_told() {
+    let warmup = |count: usize| {
+        let line = format!("wsgi.warmup[] = /{}\n", "a".repeat(999));
+        pool_with(&line.repeat(count)).replace("app = hello", "wsgi = site\npython = @/python")
+    };
+    let load = |text: &str| {
+        let case = Case::new("");
+        case.write("x.conf", text);
+        case.load()
+    };
+    assert!(load(&warmup(60)).is_ok());
+    let told = load(&warmup(90)).unwrap_err();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0].starts_with("@/x.conf:67: ")
+            && told[0].ends_with(
+                "makes wsgi, mount, pythonpath and wsgi.warmup longer than 61440 bytes together: have fewer, or shorter ones"
+            ),
+        "{told:#?}"
+    );
+}
+
+/// The kernel starts no program with a longer one.
+#[test]
+fn a_variable_that_is_too_long() {
+    let load = |name: usize| {
+        let line = format!("env[{}] = value", "N".repeat(name));
+        Case::new(&pool_with(&line)).load()
+    };
+    assert!(load(120 * 1024 - 5).is_ok());
+    let told = load(120 * 1024 - 4).unwrap_err();
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].ends_with(
+            "must have at most 122880 bytes with its name, since the system takes no more; it has 122881"
+        ),
+        "{}",
+        &told[0][told[0].len() - 200..]
+    );
+}
