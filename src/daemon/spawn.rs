@@ -4,7 +4,7 @@ use crate::config::{Application, Mount, Pool, Wsgi};
 use crate::output::Output;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, chdir, pipe2, setsid};
+use nix::unistd::{Pid, Uid, chdir, pipe2, setsid};
 use preforkd_sys::channel::{self, Channel};
 use preforkd_sys::scoreboard::{Reporter, Scoreboard};
 use preforkd_sys::{fork, privileges, title};
@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A process just made, as its maker holds it.
@@ -195,7 +196,7 @@ pub fn set_up_mold(
 /// The extension module: beside the executable as it was built, or where it is installed.
 ///
 /// # Errors
-/// Where it was looked for.
+/// Where it was looked for, or that the pools' users cannot read it.
 pub fn open_extension() -> Result<File, String> {
     let executable =
         std::env::current_exe().map_err(|error| format!("cannot find this executable: {error}"))?;
@@ -205,8 +206,23 @@ pub fn open_extension() -> Result<File, String> {
         folder.join("../lib/preforkd/preforkd.abi3.so"),
     ];
     for place in &places {
-        if let Ok(file) = File::open(place) {
-            return Ok(file);
+        let path = place.display();
+        match File::open(place).and_then(|file| Ok((file.metadata()?.mode(), file))) {
+            Ok((mode, file)) => {
+                // Molds open it anew, by its descriptor, as their users: that root can open it proves nothing.
+                if Uid::effective().is_root() && mode & 0o004 == 0 {
+                    return Err(format!(
+                        "the pools' users cannot read the Python extension module {path}: chmod a+r {path}"
+                    ));
+                }
+                return Ok(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(format!(
+                    "cannot open the Python extension module {path}: {error}"
+                ));
+            }
         }
     }
     Err(format!(
