@@ -3,6 +3,9 @@
 //! Whatever the application does, the exchange comes back, `close` has been called once on what the application
 //! returned, and the worker can go on. After the beginning of an answer is on its way an error can only be shown by
 //! closing the connection without a clean end, so that no web server takes the rest for a whole page.
+//!
+//! A wait for the client within `wsgi.input` or `write` is not cut short by a signal: a handler in Python runs when the
+//! wait is over, which the exchange's deadlines bound, and what it raises comes out of the application's own code.
 
 use crate::answer::{Answer, Trouble};
 use crate::body::{self, Body};
@@ -12,8 +15,8 @@ use crate::file_wrapper::FileWrapper;
 use crate::input::Input;
 use crate::respond::{Failure, respond};
 use crate::start_response::Responder;
+use crate::stray;
 use crate::transaction::{State, Transaction};
-use preforkd_sys::fork::exit_now;
 use preforkd_worker::message::MoldSettings;
 use preforkd_worker::{Application, Blocking, Exchange, exchange};
 use pyo3::exceptions::{PyConnectionError, PyTimeoutError};
@@ -26,8 +29,6 @@ use std::sync::Arc;
 pub(crate) struct Wsgi {
     callable: Py<PyAny>,
     environ: Environ,
-    /// The worker that serves; set by the first request.
-    pid: u32,
 }
 
 impl Wsgi {
@@ -54,7 +55,6 @@ impl Wsgi {
         Ok(Self {
             environ: Environ::new(&constants, settings.mount.clone())?,
             callable: callable.unbind(),
-            pid: 0,
         })
     }
 
@@ -83,7 +83,7 @@ impl Wsgi {
             unreachable!("only this function ends a transaction, once");
         };
         if let Err(failure) = outcome {
-            self.fail(py, &mut state, failure);
+            fail(py, &mut state, failure);
         }
         state.exchange
     }
@@ -119,46 +119,10 @@ impl Wsgi {
         };
         Ok((request, body))
     }
-
-    fn fail(&self, py: Python<'_>, state: &mut State, failure: Failure) {
-        let exchange = &mut state.exchange;
-        match failure {
-            Failure::Raised(raised) => {
-                // A child that the application forked, and that fell out of it, is no worker.
-                if std::process::id() != self.pid {
-                    failure::traceback(py, &raised);
-                    exit_now(1);
-                }
-                let is_of_the_connection = state.failed
-                    && (raised.is_instance_of::<PyConnectionError>(py)
-                        || raised.is_instance_of::<PyTimeoutError>(py));
-                if !is_of_the_connection {
-                    failure::log(exchange, "the application raised an exception");
-                    failure::traceback(py, &raised);
-                    if !state.answer.is_sent() && internal_error_page(exchange).is_ok() {
-                        return;
-                    }
-                }
-            }
-            Failure::Trouble(Trouble::Exchange(_)) => {}
-            Failure::Trouble(mistake) => {
-                failure::log(exchange, &mistake.to_string());
-                if !state.answer.is_sent() && internal_error_page(exchange).is_ok() {
-                    return;
-                }
-            }
-        }
-        if !exchange.is_ended() {
-            exchange.abort();
-        }
-    }
 }
 
 impl Application for Wsgi {
     fn serve(&mut self, exchange: Box<Exchange>) -> Box<Exchange> {
-        if self.pid == 0 {
-            self.pid = std::process::id();
-        }
         Python::attach(|py| self.answer(py, exchange))
     }
 
@@ -190,6 +154,35 @@ impl Drop for Detached {
     }
 }
 
+/// Ends a request that has no complete answer.
+fn fail(py: Python<'_>, state: &mut State, failure: Failure) {
+    let exchange = &mut state.exchange;
+    match failure {
+        Failure::Raised(raised) => {
+            let is_of_the_connection = state.failed
+                && (raised.is_instance_of::<PyConnectionError>(py)
+                    || raised.is_instance_of::<PyTimeoutError>(py));
+            if !is_of_the_connection {
+                failure::log(exchange, "the application raised an exception");
+                failure::traceback(py, &raised);
+                if !state.answer.is_sent() && internal_error_page(exchange).is_ok() {
+                    return;
+                }
+            }
+        }
+        Failure::Trouble(Trouble::Exchange(_)) => {}
+        Failure::Trouble(mistake) => {
+            failure::log(exchange, &mistake.to_string());
+            if !state.answer.is_sent() && internal_error_page(exchange).is_ok() {
+                return;
+            }
+        }
+    }
+    if !exchange.is_ended() {
+        exchange.abort();
+    }
+}
+
 /// Calls the application, sends what it returns, and closes that.
 fn call(
     py: Python<'_>,
@@ -203,7 +196,8 @@ fn call(
     )?;
     let start_response = Bound::new(py, Responder(Arc::clone(transaction)))?
         .getattr(intern!(py, "start_response"))?;
-    let returned = callable.bind(py).call1((environ, start_response))?;
+    let returned = callable.bind(py).call1((environ, start_response));
+    let returned = stray::sort_out(py, returned)?;
     let outcome = respond(transaction, &returned);
     if let Err(raised) = close(&returned) {
         transaction.with(|state| {
@@ -220,7 +214,7 @@ pub(crate) fn close(returned: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     if let Some(close) = returned.getattr_opt(intern!(returned.py(), "close"))? {
-        close.call0()?;
+        stray::sort_out(returned.py(), close.call0())?;
     }
     Ok(())
 }

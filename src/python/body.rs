@@ -12,9 +12,9 @@ use thiserror::Error;
 /// Bytes that are read from the connection at once where lines are looked for.
 const AHEAD: usize = 8 * 1024;
 
-/// Bytes by which the memory for a body grows that is read as a whole: not before they are there, since the announced
+/// Bytes that are read at once where more are wanted. Memory is not made for more before it is there, since the announced
 /// length is only a claim.
-const STEP: usize = 256 * 1024;
+pub(crate) const STEP: usize = 256 * 1024;
 
 /// Why the body could not be read.
 #[derive(Debug, Error)]
@@ -68,7 +68,8 @@ impl Body {
         spool.write(&first[..count])?;
         let mut buffer = Vec::new();
         while count > 0 {
-            buffer.resize(STEP, 0);
+            // Most are small.
+            buffer.resize((2 * buffer.len()).clamp(AHEAD, STEP), 0);
             count = exchange.read_body(&mut buffer)?;
             if count > 0 && spool.is_full() {
                 return Err(Error::TooLarge);
@@ -85,20 +86,12 @@ impl Body {
         self.left
     }
 
-    /// Reads `size` bytes, or all that are left; fewer only at the end.
-    pub(crate) fn read(
-        &mut self,
-        exchange: &mut Exchange,
-        size: Option<usize>,
-    ) -> Result<Vec<u8>, Error> {
-        let mut out = Vec::new();
-        let mut wanted = self.available(size);
-        while wanted > 0 {
-            let from = out.len();
-            out.resize(from + wanted.min(STEP), 0);
-            let count = self.take(exchange, &mut out[from..])?;
-            out.truncate(from + count);
-            wanted -= count;
+    /// Reads `size` bytes, but not more than [`STEP`]; fewer only at the end.
+    pub(crate) fn read(&mut self, exchange: &mut Exchange, size: usize) -> Result<Vec<u8>, Error> {
+        let mut out = vec![0; self.available(Some(size)).min(STEP)];
+        let mut filled = 0;
+        while filled < out.len() {
+            filled += self.take(exchange, &mut out[filled..])?;
         }
         Ok(out)
     }

@@ -8,13 +8,16 @@ use std::io::Write;
 /// Bytes of a request line that the log shows.
 const MAX_SHOWN: usize = 200;
 
-/// Answers with a page of plain text that consists of one sentence.
+/// Answers with a page of plain text that consists of one sentence; with its head alone if that was asked for.
 pub(crate) fn refuse(exchange: &mut Exchange, status: &str, sentence: &str) -> Result<()> {
     let length = sentence.len() + 1;
-    let page = format!(
-        "Status: {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{sentence}\n"
+    let head = format!(
+        "Status: {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n"
     );
-    exchange.write(page.as_bytes())?;
+    exchange.write(head.as_bytes())?;
+    if exchange.params().get(b"REQUEST_METHOD") != Some(b"HEAD") {
+        exchange.write(format!("{sentence}\n").as_bytes())?;
+    }
     exchange.end(0)
 }
 

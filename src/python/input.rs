@@ -1,6 +1,6 @@
 //! `wsgi.input`: a binary file that can be read once, from the beginning to the end.
 
-use crate::body::Error;
+use crate::body::{Error, STEP};
 use crate::transaction::{State, Transaction};
 use preforkd_worker::exchange;
 use pyo3::exceptions::{PyConnectionResetError, PyOSError, PyTimeoutError};
@@ -18,9 +18,19 @@ impl Input {
     /// Reads so many bytes, or all that are left.
     #[pyo3(signature = (size = None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
-        let size = limit(size);
-        let data = self.work(|state| state.body.read(&mut state.exchange, size))?;
-        Ok(PyBytes::new(py, &data))
+        let mut left = limit(size).unwrap_or(usize::MAX);
+        let mut piece = self.piece(left)?;
+        if piece.len() == left || piece.len() < STEP {
+            return Ok(PyBytes::new(py, &piece));
+        }
+        // Grows without moving what it has, and gives it away without a copy, so that a large body is there but once.
+        let whole = py.import("io")?.getattr("BytesIO")?.call0()?;
+        while !piece.is_empty() {
+            whole.call_method1(intern!(py, "write"), (PyBytes::new(py, &piece),))?;
+            left -= piece.len();
+            piece = self.piece(left)?;
+        }
+        Ok(whole.call_method0("getvalue")?.cast_into()?)
     }
 
     /// Reads a line with its end, or so many bytes of it.
@@ -52,10 +62,17 @@ impl Input {
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let view = PyMemoryView::from(buffer)?.call_method1(intern!(py, "cast"), ("B",))?;
         let room = view.len()?;
-        let data = self.work(|state| state.body.read(&mut state.exchange, Some(room)))?;
-        let part = PySlice::new(py, 0, data.len().cast_signed(), 1);
-        view.set_item(part, PyBytes::new(py, &data))?;
-        Ok(data.len())
+        let mut filled = 0;
+        loop {
+            let piece = self.piece(room - filled)?;
+            if piece.is_empty() {
+                return Ok(filled);
+            }
+            let end = filled + piece.len();
+            let part = PySlice::new(py, filled.cast_signed(), end.cast_signed(), 1);
+            view.set_item(part, PyBytes::new(py, &piece))?;
+            filled = end;
+        }
     }
 
     fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -80,6 +97,11 @@ impl Input {
 }
 
 impl Input {
+    /// The next bytes, at most `size` and [`STEP`] of them; none at the end.
+    fn piece(&self, size: usize) -> PyResult<Vec<u8>> {
+        self.work(|state| state.body.read(&mut state.exchange, size))
+    }
+
     fn line(&self, size: Option<usize>) -> PyResult<Vec<u8>> {
         self.work(|state| state.body.read_line(&mut state.exchange, size))
     }

@@ -11,6 +11,7 @@
 //! # Layout
 //! * [`mold`]: the process that imports the application and forks
 //! * [`loading`]: importing, warming up
+//! * [`connections`]: what the import left open
 //! * [`worker`]: what a forked process does until it leaves
 //! * [`application`]: one request from its parameters to its end
 //! * [`environ`], [`mount`]: the dictionary that the application gets
@@ -19,11 +20,13 @@
 //! * [`start_response`], [`head`]: the beginning of the answer
 //! * [`respond`], [`answer`]: the rest of it
 //! * [`file_wrapper`]: what an application may wrap a file in
+//! * [`stray`]: children of the application that must not become workers
 //! * [`failure`]: what the log and the client get when something goes wrong
 
 mod answer;
 mod application;
 mod body;
+mod connections;
 mod environ;
 mod failure;
 mod file_wrapper;
@@ -34,6 +37,7 @@ mod mold;
 mod mount;
 mod respond;
 mod start_response;
+mod stray;
 mod transaction;
 mod worker;
 

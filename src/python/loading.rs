@@ -2,17 +2,19 @@
 
 use crate::application::{Wsgi, close};
 use crate::environ::{Environ, Refusal};
-use crate::failure;
+use crate::{failure, stray};
 use preforkd_fastcgi::pairs;
 use preforkd_worker::message::MoldSettings;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Imports the application. Whatever it raises comes back.
 pub(crate) fn load(py: Python<'_>, settings: &MoldSettings) -> PyResult<Wsgi> {
-    let mut object = py.import(settings.module.as_str())?.into_any();
+    let module = py.import(settings.module.as_str());
+    let mut object = stray::sort_out(py, module)?.into_any();
     for name in settings.callable.split('.') {
         object = object.getattr(name)?;
     }
@@ -49,22 +51,35 @@ fn request(callable: &Bound<'_, PyAny>, environ: &mut Environ, path: &str) -> Py
     };
     let empty = py.import("io")?.getattr("BytesIO")?.call0()?;
     environ.set_item(intern!(py, "wsgi.input"), empty)?;
-    let returned = callable.call1((environ, start_response(py)?))?;
-    let iterated: PyResult<()> = returned
-        .try_iter()
-        .and_then(|mut blocks| blocks.try_for_each(|block| block.map(drop)));
+    let status = Arc::new(Mutex::new(String::new()));
+    let start_response = start_response(py, Arc::clone(&status))?;
+    let returned = stray::sort_out(py, callable.call1((environ, start_response)))?;
+    let iterated: PyResult<()> = stray::sort_out(py, returned.try_iter())
+        .and_then(|mut blocks| blocks.try_for_each(|block| stray::sort_out(py, block).map(drop)));
     let closed = close(&returned);
-    iterated.and(closed)
+    iterated.and(closed)?;
+    let status = status.lock().unwrap_or_else(PoisonError::into_inner);
+    if !status.starts_with(['2', '3']) {
+        failure::say(&format!(
+            "the request for {path} to warm up was answered {}",
+            if status.is_empty() {
+                "without a status"
+            } else {
+                &status
+            }
+        ));
+    }
+    Ok(())
 }
 
-/// The parameters of a request from this machine.
+/// The parameters of a request from this machine, the path decoded as web servers do.
 fn params(path: &str) -> Vec<u8> {
     let (path_info, query) = path.split_once('?').unwrap_or((path, ""));
     let mut params = Vec::new();
+    pairs::encode(&mut params, b"PATH_INFO", &decoded(path_info));
     for (name, value) in [
         ("REQUEST_METHOD", "GET"),
         ("SCRIPT_NAME", ""),
-        ("PATH_INFO", path_info),
         ("QUERY_STRING", query),
         ("REQUEST_URI", path),
         ("SERVER_NAME", "localhost"),
@@ -78,10 +93,28 @@ fn params(path: &str) -> Vec<u8> {
     params
 }
 
-/// A `start_response` that takes anything and answers nobody.
-fn start_response(py: Python<'_>) -> PyResult<Bound<'_, PyCFunction>> {
+/// A path with each `%` and two hexadecimal digits replaced by the byte that they stand for.
+fn decoded(path: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        let byte = match (digit(0), digit(1)) {
+            (Some(high), Some(low)) if *first == b'%' => u8::try_from(16 * high + low).ok(),
+            _ => None,
+        };
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    bytes
+}
+
+/// A `start_response` that takes anything, notes the status, and answers nobody.
+fn start_response(py: Python<'_>, to: Arc<Mutex<String>>) -> PyResult<Bound<'_, PyCFunction>> {
     let write = |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {};
     PyCFunction::new_closure(py, None, None, move |arguments, _| {
+        let status = arguments.get_item(0)?.to_string();
+        *to.lock().unwrap_or_else(PoisonError::into_inner) = status;
         PyCFunction::new_closure(arguments.py(), None, None, write).map(Bound::unbind)
     })
 }

@@ -7,8 +7,11 @@
 //! its interpreter anew, and each worker imports the application by itself.
 
 use crate::worker::{Birth, Inheritance, live};
-use crate::{failure, loading};
-use nix::unistd::setsid;
+use crate::{connections, failure, loading, stray};
+use nix::fcntl::{OFlag, open};
+use nix::libc;
+use nix::sys::stat::Mode;
+use nix::unistd::fchdir;
 use preforkd_sys::channel::{Channel, MAX_MESSAGE};
 use preforkd_sys::fork::{MAX_SIBLINGS, exit_now, siblings, thread_count};
 use preforkd_sys::scoreboard::Scoreboard;
@@ -36,10 +39,12 @@ pub(crate) fn mold(py: Python<'_>) -> PyResult<()> {
     exit_now(status)
 }
 
-/// The descriptors that a mold is started with.
+/// What a mold is started with.
 struct Given {
     channel: Channel,
     module: OwnedFd,
+    /// The folder it is started in, unless its user may not enter that.
+    folder: Option<OwnedFd>,
 }
 
 fn run(py: Python<'_>) -> PyResult<()> {
@@ -50,10 +55,10 @@ fn run(py: Python<'_>) -> PyResult<()> {
     let given = Given {
         channel: Channel::from_fd(control),
         module,
+        folder: open(".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok(),
     };
-    // Fails for the leader of a group, which then is away from the master's terminal already.
-    let _ = setsid();
     settle(py)?;
+    stray::watch(py)?;
     given
         .channel
         .send(&FromMold::Hello { protocol: PROTOCOL }.encode(), &[])?;
@@ -68,20 +73,18 @@ fn run(py: Python<'_>) -> PyResult<()> {
     extend_path(py, &settings.pythonpath)?;
     let mut application = None;
     if settings.preload {
-        let mut loaded = loading::load(py, &settings).inspect_err(|_| {
-            // The master may be gone; there is nobody to tell then.
-            let _ = given.channel.send(&FromMold::Failed.encode(), &[]);
-        })?;
+        let mut loaded = loading::load(py, &settings)?;
         loading::warm_up(py, &mut loaded, &settings.warmup);
-        // A handler of the application's would not survive the fork, and Python would not know.
+        // A handler of the application's would not survive the fork, and Python would not know. Nor may the mold ignore
+        // what ends it, or the deaths of its children, which it has to wait for.
         default_signals(py)?;
         application = Some(loaded);
     }
     if thread_count() > 1 {
         return start_over(py, &given, settings.preload, &environment);
     }
-    let Given { channel, module } = given;
-    drop(module);
+    let channel = given.channel;
+    drop((given.module, given.folder));
     gc.call_method0("freeze")?;
     channel.send(&FromMold::Ready.encode(), &[])?;
     let inheritance = Inheritance {
@@ -93,27 +96,45 @@ fn run(py: Python<'_>) -> PyResult<()> {
     serve(py, channel, inheritance)
 }
 
-/// Makes the interpreter fit for a process that only waits: signals end it, and each line printed is written at once.
+/// Makes the interpreter fit for a process that only waits: signals end it, each line printed is written at once, and
+/// modules are found wherever the application goes.
 fn settle(py: Python<'_>) -> PyResult<()> {
     default_signals(py)?;
     let sys = py.import("sys")?;
     let options = PyDict::new(py);
     options.set_item("line_buffering", true)?;
     for name in ["stdout", "stderr"] {
-        sys.getattr(name)?
-            .call_method("reconfigure", (), Some(&options))?;
+        // What a `sitecustomize` put there may not have lines.
+        let _ = sys
+            .getattr(name)
+            .and_then(|stream| stream.call_method("reconfigure", (), Some(&options)));
+    }
+    let path = sys.getattr("path")?;
+    // A folder that has been removed has no name, and nothing in it.
+    if let Ok(folder) = std::env::current_dir()
+        && path.len()? > 0
+        && path.get_item(0)?.eq("")?
+    {
+        path.set_item(0, folder.as_os_str())?;
     }
     Ok(())
 }
 
-/// Puts every signal that has a handler in Python back to its default.
+/// Puts every signal to what a fresh interpreter has: its default, but for two that Python ignores, so that a closed
+/// connection and a file at its limit of size are errors.
 fn default_signals(py: Python<'_>) -> PyResult<()> {
     let signal = py.import("signal")?;
-    let default = signal.getattr("SIG_DFL")?;
+    let (default, ignore) = (signal.getattr("SIG_DFL")?, signal.getattr("SIG_IGN")?);
     for number in signal.call_method0("valid_signals")?.try_iter()? {
         let number = number?;
-        if signal.call_method1("getsignal", (&number,))?.is_callable() {
-            signal.call_method1("signal", (&number, &default))?;
+        let wanted = match number.extract()? {
+            libc::SIGPIPE | libc::SIGXFSZ => &ignore,
+            _ => &default,
+        };
+        let current = signal.call_method1("getsignal", (&number,))?;
+        // Python has none for a handler that it knows nothing of.
+        if !current.is_none() && !current.eq(wanted)? {
+            signal.call_method1("signal", (&number, wanted))?;
         }
     }
     Ok(())
@@ -146,6 +167,7 @@ fn set_up(channel: &Channel) -> PyResult<Option<(MoldSettings, OwnedFd, Scoreboa
 fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult<()> {
     // A worker takes its copy out of the cells.
     let (channel, inheritance) = (RefCell::new(Some(channel)), RefCell::new(Some(inheritance)));
+    let mut looks = true;
     loop {
         let births = match &*channel.borrow() {
             Some(channel) => orders(channel)?,
@@ -182,6 +204,10 @@ fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult
         );
         // SAFETY: as before the fork, whose other side this is.
         unsafe { ffi::PyOS_AfterFork_Parent() };
+        // Not before: hooks of the application's may have closed them for the fork.
+        if std::mem::take(&mut looks) {
+            connections::report(py);
+        }
         let made = made.unwrap_or_else(|error| {
             failure::say(&format!("cannot fork: {error}"));
             0
@@ -222,7 +248,8 @@ fn orders(channel: &Channel) -> PyResult<Vec<Birth>> {
     Ok(births)
 }
 
-/// Tells the master that there are threads, and executes this interpreter anew, with the environment it began with.
+/// Tells the master that there are threads, and executes this interpreter anew, with the environment and in the folder
+/// that it began with.
 fn start_over(
     py: Python<'_>,
     given: &Given,
@@ -239,6 +266,9 @@ fn start_over(
         .channel
         .send(&FromMold::Threads { names }.encode(), &[])?;
     failure::flush(py);
+    if let Some(folder) = &given.folder {
+        fchdir(folder).map_err(io::Error::from)?;
+    }
     // SAFETY: both numbers are those of the descriptors in `given`, whose owners are neither used nor dropped before
     // the process ends or executes something else.
     unsafe { fds::place(CONTROL_FD, &[given.channel.as_fd(), given.module.as_fd()])? };

@@ -5,6 +5,7 @@
 
 use crate::answer::Trouble;
 use crate::start_response::block;
+use crate::stray;
 use crate::transaction::{State, Transaction};
 use preforkd_worker::exchange;
 use pyo3::exceptions::PyTypeError;
@@ -72,8 +73,9 @@ where
 }
 
 fn stream(transaction: &Transaction, returned: &Bound<'_, PyAny>) -> Result<(), Failure> {
-    for item in returned.try_iter()? {
-        let item = item?;
+    let py = returned.py();
+    for item in stray::sort_out(py, returned.try_iter())? {
+        let item = stray::sort_out(py, item)?;
         let block = block(&item)?;
         transaction.with(|state| send(state, block))??;
     }

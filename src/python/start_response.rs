@@ -79,6 +79,9 @@ fn raised_before(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let (_, value, traceback) = exc_info
         .extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>)>()
         .map_err(|_| PyTypeError::new_err("exc_info is not a tuple of three"))?;
+    if value.is_none() {
+        return Err(PyTypeError::new_err("exc_info holds no exception"));
+    }
     let value = value.call_method1("with_traceback", (traceback,))?;
     Ok(PyErr::from_value(value))
 }

@@ -4,7 +4,7 @@
 //! opened when it was imported it keeps.
 
 use crate::application::Wsgi;
-use crate::{failure, loading};
+use crate::{failure, loading, stray};
 use nix::libc;
 use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
 use preforkd_sys::channel::Channel;
@@ -16,6 +16,10 @@ use preforkd_worker::run::{Equipment, run};
 use pyo3::prelude::*;
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// How long the application's threads may go on when their worker leaves.
+const THREADS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a mold leaves to each of its workers.
 #[derive(Debug)]
@@ -95,21 +99,15 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
     signals::ignore_sigpipe();
     control.send(&FromWorker::Hello.encode(), &[])?;
     title::set(&format!("preforkd: pool {}", settings.worker.pool));
-    // Fails only for the leader of a group, which a process that was just forked is not.
+    // So that an application that kills its own group hits no other worker. Fails only for the leader of a group, which
+    // a process that was just forked is not.
     let _ = setsid();
+    stray::is_worker();
     let reporter = Reporter::new(board, slot, settings.generation)?;
     enliven(py).map_err(Failed::Application)?;
-    let application = match application {
-        Some(application) => Ok(application),
-        None => loading::load(py, &settings),
-    };
     let mut application = match application {
-        Ok(application) => application,
-        Err(raised) => {
-            // The master may be gone; there is nobody to tell then.
-            let _ = control.send(&FromWorker::CannotStart.encode(), &[]);
-            return Err(Failed::Application(raised));
-        }
+        Some(application) => application,
+        None => loading::load(py, &settings).map_err(Failed::Application)?,
     };
     let equipment = Equipment {
         control,
@@ -124,8 +122,7 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
 /// Turns the interpreter of a mold into that of a worker.
 fn enliven(py: Python<'_>) -> PyResult<()> {
     py.import("gc")?.call_method0("enable")?;
-    // The fork has put all dispositions back to their defaults. Python does not know that, and ignored these two:
-    // a closed connection and a file at its limit of size are to be errors.
+    // The fork has put all dispositions back to their defaults. Python does not know that, and ignored these two.
     let signal = py.import("signal")?;
     for number in [libc::SIGPIPE, libc::SIGXFSZ] {
         signal.call_method1("signal", (number, signal.getattr("SIG_IGN")?))?;
@@ -133,8 +130,14 @@ fn enliven(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Ends the process as Python would, without taking the interpreter apart.
+/// Ends the process as Python would, without taking the interpreter apart. Who has failed does not wait for threads: the
+/// master does not know yet that it is to be replaced.
 fn leave(py: Python<'_>, status: i32) -> Infallible {
+    if status == 0
+        && let Err(raised) = join_threads(py)
+    {
+        failure::traceback(py, &raised);
+    }
     if let Err(raised) = py
         .import("atexit")
         .and_then(|atexit| atexit.call_method0("_run_exitfuncs"))
@@ -143,4 +146,28 @@ fn leave(py: Python<'_>, status: i32) -> Infallible {
     }
     failure::flush(py);
     exit_now(status)
+}
+
+/// Waits for the threads that Python waits for, which are those that are not daemons, but not for ever: the slot is
+/// taken until then.
+fn join_threads(py: Python<'_>) -> PyResult<()> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    if !modules.contains("threading")? {
+        return Ok(());
+    }
+    std::thread::Builder::new()
+        .name("patience".into())
+        .spawn(|| {
+            signals::block_in_this_thread();
+            std::thread::sleep(THREADS_TIMEOUT);
+            failure::say(&format!(
+                "threads of the application have not ended in {} seconds; leaving without them",
+                THREADS_TIMEOUT.as_secs()
+            ));
+            exit_now(0)
+        })?;
+    modules
+        .get_item("threading")?
+        .call_method0("_shutdown")
+        .map(drop)
 }

@@ -1,12 +1,15 @@
 //! What goes over the channels between the master, molds and workers.
 //!
 //! A message is a tag byte, then fields in a fixed order: integers little-endian, strings with a length before them.
-//! The extension module and the master are of one version, which the first message of a mold proves.
+//! The extension module and the master are built from one source; see [`PROTOCOL`] for what is known of that.
 
 use std::time::Duration;
 use thiserror::Error;
 
-/// Version of everything in this file, and of the scoreboard's layout.
+/// Version of everything in this file, and of the scoreboard's layout; raised with every change of either.
+///
+/// A mold's first message says it. That both sides have the same number proves that they understand each other, and
+/// nothing more: not that they are of one release.
 pub const PROTOCOL: u32 = 1;
 
 /// The descriptor at which a mold has its channel to the master.
@@ -50,8 +53,6 @@ pub enum FromWorker {
     WornOut,
     /// My request ran over its time; I am ending.
     TimedOut,
-    /// The application could not be loaded; why is in my standard error.
-    CannotStart,
     /// A line for the log at level debug.
     Note {
         /// The line.
@@ -86,9 +87,8 @@ impl FromWorker {
             Self::Ready => to.byte(2),
             Self::WornOut => to.byte(3),
             Self::TimedOut => to.byte(4),
-            Self::CannotStart => to.byte(5),
             Self::Note { text } => {
-                to.byte(6);
+                to.byte(5);
                 to.cut_text(text);
             }
         }
@@ -106,8 +106,7 @@ impl FromWorker {
             2 => Self::Ready,
             3 => Self::WornOut,
             4 => Self::TimedOut,
-            5 => Self::CannotStart,
-            6 => Self::Note { text: from.text()? },
+            5 => Self::Note { text: from.text()? },
             _ => return Err(Malformed),
         };
         from.end(message)
@@ -172,8 +171,6 @@ pub enum FromMold {
     },
     /// The application is loaded; I can fork workers.
     Ready,
-    /// The application could not be loaded; why is in my standard error.
-    Failed,
     /// Importing the application started threads, so that it cannot be forked; each worker will import it.
     Threads {
         /// Their names.
@@ -265,13 +262,12 @@ impl FromMold {
                 to.number(u64::from(*protocol));
             }
             Self::Ready => to.byte(2),
-            Self::Failed => to.byte(3),
             Self::Threads { names } => {
-                to.byte(4);
+                to.byte(3);
                 to.cut_text(names);
             }
             Self::SpawnFailed { slot } => {
-                to.byte(5);
+                to.byte(4);
                 to.number(u64::from(*slot));
             }
         }
@@ -289,11 +285,10 @@ impl FromMold {
                 protocol: from.small()?,
             },
             2 => Self::Ready,
-            3 => Self::Failed,
-            4 => Self::Threads {
+            3 => Self::Threads {
                 names: from.text()?,
             },
-            5 => Self::SpawnFailed {
+            4 => Self::SpawnFailed {
                 slot: from.small()?,
             },
             _ => return Err(Malformed),
@@ -404,7 +399,6 @@ mod tests {
         for message in [
             FromMold::Hello { protocol: PROTOCOL },
             FromMold::Ready,
-            FromMold::Failed,
             FromMold::Threads {
                 names: "Thread-1".into(),
             },
@@ -417,7 +411,6 @@ mod tests {
             FromWorker::Ready,
             FromWorker::WornOut,
             FromWorker::TimedOut,
-            FromWorker::CannotStart,
             FromWorker::Note {
                 text: "ünklar".into(),
             },

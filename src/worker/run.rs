@@ -48,7 +48,10 @@ pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Resu
     signals::ignore_sigpipe();
     let mut worker = Worker::new(equipment)?;
     worker.tell(&FromWorker::Ready)?;
-    worker.serve(application)
+    let served = worker.serve(application);
+    // Leaving may take a while; nobody is to count on this worker meanwhile.
+    worker.reporter.busy(clock::now());
+    served
 }
 
 struct Worker {

@@ -127,7 +127,14 @@ fn a_nul_in_the_path_is_a_bad_request() {
     let (_daemon, address) = start();
     for (name, path) in [("PATH_INFO", "/environ/a\0b"), ("SCRIPT_NAME", "/a\0")] {
         let request = Request::get("/environ").with(name, path);
-        assert_eq!(ask(&address, &request).status, 400, "{name}");
+        let answer = ask(&address, &request);
+        assert_eq!(answer.status, 400, "{name}");
+        let head = ask(&address, &request.with("REQUEST_METHOD", "HEAD"));
+        assert_eq!((head.status, head.text().as_str()), (400, ""));
+        assert_eq!(
+            header(&head, "Content-Length"),
+            [answer.body.len().to_string()]
+        );
     }
     assert_eq!(get(&address, "/environ").status, 200);
 }
@@ -325,6 +332,127 @@ fn environments_do_not_mix() {
     }
 }
 
+/// Requests on one connection, each a change of the one before that has a way of its own through what is remembered.
+#[test]
+fn environments_follow_each_change() {
+    let (_daemon, address) = start();
+    let mut connection = address.connect().expect("the pool listens");
+    let base = || {
+        Request::get("/environ")
+            .with("HTTP_A", "a")
+            .with("HTTP_B", "b")
+    };
+    let twice = |first: &str, second: &str| {
+        let mut request = base();
+        request
+            .params
+            .insert(3, ("HTTP_TWICE".into(), first.into()));
+        request.params.push(("HTTP_TWICE".into(), second.into()));
+        request
+    };
+    let inserted = |at: usize| {
+        let mut request = base();
+        request.params.insert(at, ("HTTP_NEW".into(), "new".into()));
+        request
+    };
+    let nul = base().with("PATH_INFO", "/environ/\0");
+    let large = base().with("HTTP_LARGE", &"x".repeat(20_000));
+    let https = base().with("HTTPS", "on").with("SERVER_PORT", "");
+    let nameless = |name: &str| base().with(name, "");
+    let requests = [
+        base(),
+        base(),
+        twice("1", "2"),
+        twice("1", "3"),
+        twice("4", "3"),
+        twice("5", "6"),
+        base().with("HTTP_B", "other"),
+        nul.clone(),
+        base().with("HTTP_B", "yet another"),
+        nul.clone(),
+        nul,
+        base().with("HTTP_B", "yet another"),
+        inserted(5),
+        inserted(20),
+        inserted(0),
+        base(),
+        large.clone(),
+        large,
+        base(),
+        https.clone(),
+        https.with("HTTPS", ""),
+        nameless("SERVER_NAME"),
+        nameless("SERVER_PROTOCOL"),
+        nameless("REQUEST_METHOD"),
+        base().with("REQUEST_METHOD", "HEAD"),
+        base(),
+    ];
+    for (number, request) in requests.iter().enumerate() {
+        connection
+            .send(&request.bytes(1, KEEP_CONN))
+            .expect("it is open");
+        let answer = connection.answer().expect("the pool answers");
+        let last: std::collections::BTreeMap<&str, &str> = request
+            .params
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        if last["PATH_INFO"].contains('\0') {
+            assert_eq!(answer.status, 400, "request {number}");
+            continue;
+        }
+        let environ = answer.text();
+        if last["REQUEST_METHOD"] == "HEAD" {
+            assert_eq!(environ, "", "request {number}");
+            continue;
+        }
+        let is_https = last.get("HTTPS") == Some(&"on");
+        for (name, given) in last {
+            let expected = match (name, given) {
+                ("REQUEST_METHOD", "") => "GET",
+                ("SERVER_NAME", "") => "localhost",
+                ("SERVER_PROTOCOL", "") => "HTTP/1.0",
+                ("SERVER_PORT", "") if is_https => "443",
+                ("SERVER_PORT", "") => "80",
+                _ => given,
+            };
+            assert_eq!(
+                value(&environ, name),
+                Some(format!("'{expected}'").as_str()),
+                "request {number}: {name}"
+            );
+        }
+        let scheme = if is_https { "'https'" } else { "'http'" };
+        assert_eq!(value(&environ, "wsgi.url_scheme"), Some(scheme));
+        for name in ["HTTP_TWICE", "HTTP_NEW", "HTTP_LARGE"] {
+            let is_given = request.params.iter().any(|pair| pair.0 == name);
+            assert_eq!(
+                value(&environ, name).is_some(),
+                is_given,
+                "request {number}: {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_large_body_is_in_memory_but_once() {
+    const LENGTH: usize = 32 << 20;
+    let (_daemon, address) = start();
+    let answer = ask(
+        &address,
+        &Request::post("/reading_at_once", &vec![b'x'; LENGTH]),
+    )
+    .text();
+    let (length, memory) = answer.split_once(' ').expect("two numbers");
+    assert_eq!(length, LENGTH.to_string());
+    let memory: usize = memory.parse().expect("a number");
+    assert!(
+        memory < LENGTH / 2 * 3,
+        "{memory} bytes of memory for {LENGTH} of the body"
+    );
+}
+
 #[test]
 fn the_body_is_a_file() {
     let (_daemon, address) = start();
@@ -469,6 +597,10 @@ fn start_response_counts_until_something_is_sent() {
     assert_eq!(
         (late.status, late.text()),
         (200, "begun\nraised 'the reason'".into())
+    );
+    assert_eq!(
+        text(&address, "/empty_exc_info"),
+        "begun\nexc_info holds no exception"
     );
     let late = get(&address, "/late_head");
     assert_eq!((late.status, late.text()), (202, "body".into()));
@@ -708,12 +840,31 @@ fn an_exception_in_the_middle_breaks_the_answer_off() {
 }
 
 #[test]
-fn a_child_that_falls_out_of_the_application_serves_nobody() {
+fn a_child_that_falls_out_of_the_application_ends_as_a_script_would() {
     let (daemon, address) = start();
     let worker = text(&address, "/pid");
-    assert_eq!(text(&address, "/forking"), "parent");
+    for (fall, status) in [
+        ("returning", "0"),
+        ("exiting", "0"),
+        ("exiting_with_3", "3"),
+        ("exiting_with_words", "1"),
+        ("raising", "1"),
+    ] {
+        assert_eq!(
+            text(&address, &format!("/forking?{fall}")),
+            status,
+            "{fall}"
+        );
+    }
+    assert_eq!(text(&address, "/forking_in_iteration"), "first 0");
+    assert_eq!(text(&address, "/forking_in_close"), "whole");
+    assert_eq!(text(&address, "/closings"), "0");
     assert_eq!(text(&address, "/pid"), worker);
     assert_eq!(daemon.worker_pids("pitfalls").len(), 1);
+    daemon.wait_for_line("stderr: \"the child's last words\"");
+    daemon.wait_for_line("IndexError");
+    assert_eq!(daemon.lines_like("SystemExit"), [""; 0]);
+    assert_eq!(daemon.lines_like("Traceback").len(), 1);
 }
 
 #[test]

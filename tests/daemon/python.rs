@@ -1,11 +1,14 @@
 //! Python applications as processes: how they are imported, what they print, which interpreter runs them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::support::daemon::{Daemon, Turn};
 use crate::support::fastcgi::Request;
 use crate::support::setup::{PROBE, Setup};
 use crate::support::wait::until;
@@ -251,6 +254,213 @@ fn fork_hooks_of_the_application_run_once() {
         text.ends_with("child") && text.starts_with("before"),
         "{text}"
     );
+}
+
+/// What an import does to signals must not keep the mold from forking, or from ending.
+#[test]
+fn an_import_that_ignores_signals_does_not_matter() {
+    let deaf = "import signal\n\
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n\
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+                def application(environ, start_response):\n    \
+                    start_response('200 OK', [])\n    \
+                    return [repr([signal.getsignal(number).name for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE)]).encode()]\n";
+    let mut daemon = Setup::new()
+        .wsgi("deaf", deaf, "pm = static\npm.max_children = 20")
+        .start();
+    daemon.wait_for_workers("deaf", 20);
+    let answer = daemon
+        .address("deaf")
+        .get("/")
+        .expect("the pool answers")
+        .text();
+    assert_eq!(answer, "['SIG_DFL', 'SIG_DFL', 'SIG_IGN']");
+    daemon.stop(Signal::SIGTERM);
+    for line in ["fork", "does not end"] {
+        assert_eq!(daemon.lines_like(line), [""; 0]);
+    }
+}
+
+/// An application that answers with its pid, and has a thread of its own from then on.
+fn with_thread(work: &str) -> String {
+    format!(
+        "import os, threading, time\n\
+         def work():\n    {work}\n\
+         def application(environ, start_response):\n    \
+             threading.Thread(target=work).start()\n    \
+             start_response('200 OK', [])\n    \
+             return [str(os.getpid()).encode()]\n"
+    )
+}
+
+#[test]
+fn a_worker_that_leaves_waits_for_its_threads() {
+    let work = "time.sleep(1)\n    open(os.environ['STATE'] + '/done', 'w').close()";
+    let setup = Setup::new();
+    setup.folder.writable("state");
+    let mut daemon = setup
+        .global("process_control_timeout = 10s")
+        .wsgi(
+            "threads",
+            &with_thread(work),
+            "pm = static\npm.max_children = 1\nenv[STATE] = @DIR@/state",
+        )
+        .start();
+    daemon
+        .address("threads")
+        .get("/")
+        .expect("the pool answers");
+    daemon.stop(Signal::SIGQUIT);
+    assert!(daemon.folder.path("state/done").exists());
+}
+
+/// A thread that never ends does not hold a slot for ever, and nobody counts on its worker while it does.
+#[test]
+fn a_worker_that_leaves_does_not_wait_for_ever() {
+    let daemon = Setup::new()
+        .wsgi(
+            "threads",
+            &with_thread("time.sleep(3600)"),
+            "pm = ondemand\npm.max_children = 2\npm.process_idle_timeout = 1s",
+        )
+        .start();
+    let address = daemon.address("threads");
+    let first = address.get("/").expect("the pool answers").text();
+    let mut second = first.clone();
+    until("another worker answers", || {
+        std::thread::sleep(Duration::from_millis(1500));
+        second = address.get("/").expect("the pool answers").text();
+        second != first
+    });
+    daemon.wait_for_line("threads of the application have not ended in 10 seconds");
+    until("the first worker is gone", || {
+        !daemon
+            .worker_pids("threads")
+            .contains(&first.parse().expect("a pid"))
+    });
+}
+
+#[test]
+fn connections_that_the_import_leaves_open_are_told() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let peer = server.local_addr().expect("it has an address");
+    let open = |rest: &str| {
+        format!(
+            "import os, socket\n\
+             pair = socket.socketpair()\n\
+             database = socket.create_connection(('127.0.0.1', {}))\n\
+             {rest}\n{PROBE}",
+            peer.port()
+        )
+    };
+    let daemon = Setup::new()
+        .wsgi("open", &open(""), STATIC)
+        .wsgi(
+            "closed",
+            &open("os.register_at_fork(before=database.close)"),
+            STATIC,
+        )
+        .start();
+    daemon.wait_for_line(&format!(
+        "pool open*the import left 1 connection(s) open, which all workers share: {peer}; "
+    ));
+    daemon.wait_for_workers("closed", 2);
+    assert_eq!(daemon.lines_like("pool closed*the import left"), [""; 0]);
+}
+
+/// Threads make a mold begin anew: in the folder that it was started in, wherever the import went. Modules are found in
+/// that folder later, too.
+#[test]
+fn an_import_that_changes_the_folder_finds_its_modules() {
+    let wanders = |threads: &str| {
+        format!(
+            "import os, threading, time\n\
+             started_in = os.getcwd()\n\
+             os.chdir('/')\n\
+             {threads}\n\
+             def application(environ, start_response):\n    \
+                 import late\n    \
+                 start_response('200 OK', [])\n    \
+                 return [started_in.encode()]\n"
+        )
+    };
+    let thread =
+        "threading.Thread(target=time.sleep, args=(3600,), name='chatty', daemon=True).start()";
+    let setup = Setup::new();
+    setup.folder.write("work/late.py", "");
+    let lines = format!("{STATIC}\nchdir = @DIR@/work");
+    let daemon = setup
+        .wsgi("plain", &wanders(""), &lines)
+        .wsgi("threaded", &wanders(thread), &lines)
+        .start();
+    daemon.wait_for_line("pool threaded* started threads (chatty)");
+    for pool in ["plain", "threaded"] {
+        let answer = daemon.address(pool).get("/").expect("the pool answers");
+        let work = daemon.folder.path("work").display().to_string();
+        assert_eq!((answer.status, answer.text()), (200, work), "{pool}");
+    }
+}
+
+/// A child that the import forks, and that falls out of it, is no second mold.
+#[test]
+fn a_child_that_falls_out_of_the_import_ends() {
+    let forks = format!("import os\nif not os.fork(): raise SystemExit(0)\nos.wait()\n{PROBE}");
+    let daemon = Setup::new().wsgi("forks", &forks, STATIC).start();
+    daemon.wait_for_workers("forks", 2);
+    let answer = daemon
+        .address("forks")
+        .get("/pid")
+        .expect("the pool answers");
+    assert_eq!(answer.status, 200);
+    assert_eq!(daemon.lines_like("mold * is ready").len(), 1);
+    assert_eq!(daemon.lines_like("SystemExit"), [""; 0]);
+}
+
+/// Whatever a `sitecustomize` has made of standard output.
+#[test]
+fn a_replaced_standard_output_does_not_matter() {
+    let customize = "import sys\n\
+                     class Dull:\n    \
+                         def write(self, text): return sys.__stdout__.write(text)\n\
+                     sys.stdout = Dull()\n";
+    let setup = Setup::new();
+    setup.folder.write("site/sitecustomize.py", customize);
+    let lines = format!("{STATIC}\nenv[PYTHONPATH] = @DIR@/site");
+    let application =
+        format!("import sys\nassert type(sys.stdout).__name__ == 'Dull', sys.stdout\n{PROBE}");
+    let daemon = setup.wsgi("dull", &application, &lines).start();
+    let answer = daemon.address("dull").get("/pid");
+    assert_eq!(answer.expect("the pool answers").status, 200);
+}
+
+/// Root can open the extension module, but the pools' users have to.
+#[test]
+fn an_extension_module_that_cannot_be_read_is_told_at_start() {
+    let setup = Setup::new().pool("site", &format!("wsgi = site\npython = @PYTHON@\n{STATIC}"));
+    let built = Path::new(env!("CARGO_BIN_EXE_preforkd"));
+    let program = setup.folder.path("preforkd");
+    let module = setup.folder.path("libpreforkd_python.so");
+    fs::copy(built, &program).expect("it can be copied");
+    fs::copy(built.with_file_name("libpreforkd_python.so"), &module).expect("it can be copied");
+    let is_root = nix::unistd::Uid::effective().is_root();
+    let mode = if is_root { 0o640 } else { 0 };
+    fs::set_permissions(&module, fs::Permissions::from_mode(mode)).expect("it is ours");
+    let configuration = setup.write();
+    let mut command = Command::new(program);
+    command
+        .args(["-F", "-y"])
+        .arg(configuration)
+        .stdin(Stdio::null());
+    let mut daemon = Daemon::launch(setup.folder, &mut command, Turn::shared());
+    assert_eq!(daemon.wait_for_end().code(), Some(78));
+    let module = module.display();
+    daemon.wait_for_line(&if is_root {
+        format!(
+            "the pools' users cannot read the Python extension module {module}: chmod a+r {module}"
+        )
+    } else {
+        format!("cannot open the Python extension module {module}: Permission denied")
+    });
 }
 
 /// Every interpreter in PREFORKD_TEST_PYTHONS (paths, separated by colons) runs the same application.

@@ -191,3 +191,25 @@ fn warm_up_requests_are_served_by_the_mold() {
         "/a,/b,/c"
     );
 }
+
+/// An application that tells to its log what is warmed up, and answers `/bad` with 400.
+const TOLD: &str = "import sys\n\
+    def application(environ, start_response):\n    \
+        print('asked for', ascii((environ['PATH_INFO'], environ['REQUEST_URI'], environ['QUERY_STRING'])), file=sys.stderr)\n    \
+        start_response('400 Bad Request' if environ['PATH_INFO'] == '/bad' else '302 Found', [])\n    \
+        return []\n";
+
+#[test]
+fn paths_to_warm_up_are_decoded() {
+    let pool = "pm = static\npm.max_children = 1\nwsgi.warmup[] = /caf%C3%a9%2/%?x=%20";
+    let daemon = Setup::new().wsgi("told", TOLD, pool).start();
+    daemon.wait_for_line("asked for ('/caf\\xc3\\xa9%2/%', '/caf%C3%a9%2/%?x=%20', 'x=%20')");
+    assert_eq!(daemon.lines_like("to warm up"), [""; 0]);
+}
+
+#[test]
+fn a_warm_up_that_is_refused_is_told() {
+    let pool = "pm = static\npm.max_children = 1\nwsgi.warmup[] = /bad";
+    let daemon = Setup::new().wsgi("told", TOLD, pool).start();
+    daemon.wait_for_line("the request for /bad to warm up was answered 400 Bad Request");
+}

@@ -59,7 +59,6 @@ impl Pool {
                     process.leaving = true;
                     self.log_timeout(slot);
                 }
-                FromWorker::CannotStart => {}
                 FromWorker::Note { text } => {
                     tracing::debug!(
                         "[pool {}] child {}: {text}",
@@ -127,7 +126,6 @@ impl Pool {
                     );
                     self.on(Event::MoldReady);
                 }
-                FromMold::Failed => {}
                 FromMold::Threads { names } => {
                     tracing::warn!(
                         "[pool {}] importing the application started threads ({names}), so that it cannot be forked; each worker imports it itself",

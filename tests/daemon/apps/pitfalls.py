@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import resource
 import sys
 import threading
 import time
@@ -130,6 +131,13 @@ def reading(environ):
     return "right"
 
 
+@plain
+def reading_at_once(environ):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    length = len(environ["wsgi.input"].read())
+    return f"{length} {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024}"
+
+
 def read_late(environ, start_response):
     start_response("200 OK", TEXT)
     yield b"got "
@@ -242,6 +250,16 @@ def writing(environ, start_response):
     yield b"three "
     write(b"four ")
     yield b"five"
+
+
+def empty_exc_info(environ, start_response):
+    write = start_response("200 OK", TEXT)
+    write(b"begun\n")
+    try:
+        start_response("500 Oops", TEXT, (None, None, None))
+    except TypeError as error:
+        return [str(error).encode()]
+    return [b"allowed"]
 
 
 def late_head(environ, start_response):
@@ -418,13 +436,42 @@ def raising_in_close(environ, start_response):
     return Raising("raising in close", [b"whole"])
 
 
-def forking(environ, start_response):
+FALLS = {
+    "returning": lambda: [b"child"],
+    "exiting": lambda: sys.exit(),
+    "exiting with 3": lambda: sys.exit(3),
+    "exiting with words": lambda: sys.exit("the child's last words"),
+    "raising": lambda: [][0],
+}
+
+
+def fork_and_wait(fall):
+    """The child falls out of the application. The parent returns what came of it."""
     child = os.fork()
     if child == 0:
-        sys.exit(0)
-    os.waitpid(child, 0)
+        return fall()
+    _, status = os.waitpid(child, 0)
+    return [str(os.waitstatus_to_exitcode(status)).encode()]
+
+
+def forking(environ, start_response):
     start_response("200 OK", TEXT)
-    return [b"parent"]
+    return fork_and_wait(FALLS[environ["QUERY_STRING"].replace("_", " ")])
+
+
+def forking_in_iteration(environ, start_response):
+    start_response("200 OK", TEXT)
+    yield b"first "
+    yield from fork_and_wait(FALLS["returning"])
+
+
+def forking_in_close(environ, start_response):
+    class Forking(Closing):
+        def close(self):
+            closed.append(fork_and_wait(FALLS["returning"])[0].decode())
+
+    start_response("200 OK", TEXT)
+    return Forking("", [b"whole"])
 
 
 def endless(environ, start_response):
