@@ -44,18 +44,6 @@ as_pool_user() {
   fi
 }
 
-# Under sudo the checkout belongs to somebody, who has the compiler and should own what it writes.
-build() {
-  local owner home
-  owner=$(stat -c %U "$root")
-  if [[ $EUID -eq 0 && $owner != root && $owner != UNKNOWN ]]; then
-    home=$(getent passwd "$owner" | cut -d: -f6)
-    runuser -u "$owner" -- env HOME="$home" PATH="$PATH:$home/.cargo/bin" cargo build --release
-  else
-    PATH="$PATH:${CARGO_HOME:-${HOME-}/.cargo}/bin" cargo build --release
-  fi
-}
-
 # The folder may lie in /tmp, where others can make one of the same name first.
 make_state() {
   [[ $state == /* ]] || die "PREFORKD_TRY_DIR must be an absolute path, not '$state'"
@@ -183,13 +171,14 @@ on_exit() {
 }
 
 main() {
-  "$here/try/debian.sh" nginx=nginx-light curl=curl cc=gcc cc=libc6-dev
+  "$here/try/debian.sh" nginx=nginx-light curl=curl ps=procps cc=gcc libc6-dev
   PATH=$PATH:/usr/sbin
 
   say "Building preforkd"
   cd "$root"
-  build
-  preforkd=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/preforkd
+  "$here/try/rust.sh" cargo build --release --locked
+  preforkd=$("$here/try/rust.sh" cargo metadata --locked --no-deps --format-version 1 |
+    sed 's|.*"target_directory":"\([^"]*\)".*|\1/release/preforkd|')
 
   make_state
   stop_leftovers

@@ -3,6 +3,9 @@
 # site that people try. Run it as root, with sudo, or as yourself; safe to run again. All it makes besides cargo's
 # target folder and missing Debian packages lies in a temporary folder, which is removed at the end.
 #
+# Under sudo the packages are installed as root, and the rest runs as the checkout's owner. Only where root does own the
+# checkout, as in CI, do the tests run as root and their pools as another user; else both are the owner.
+#
 # Set PREFORKD_TEST_PYTHONS to the interpreters, separated by colons, that are to be tried besides the system's own;
 # unset, those are looked for.
 set -euo pipefail
@@ -10,15 +13,21 @@ umask 022
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-PATH=$PATH:${CARGO_HOME:-${HOME-}/.cargo}/bin:/usr/sbin
+PATH=$PATH:/usr/sbin
+
+step() { printf '\n== %s\n' "$*"; }
+
+if [[ ${1-} != --installed ]]; then
+  step "What the tests need"
+  packaging/try/debian.sh nginx=nginx-light curl=curl ps=procps cc=gcc libc6-dev python3 python3-venv
+  exec packaging/try/rust.sh tests/run.sh --installed
+fi
 
 user=$(id -un)
 [[ $EUID -ne 0 ]] || user=www-data
 scratch=$(mktemp -d)
 chmod 755 "$scratch"
 trap 'rm -rf "$scratch"' EXIT
-
-step() { printf '\n== %s\n' "$*"; }
 
 as_pool_user() {
   if [[ $EUID -eq 0 ]]; then
@@ -62,8 +71,6 @@ find_pythons() {
   (IFS=: && echo "${found[*]}")
 }
 
-step "What the tests need"
-packaging/try/debian.sh nginx=nginx-light curl=curl cc=gcc cc=libc6-dev
 for component in rustfmt clippy; do
   cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done

@@ -24,20 +24,43 @@ if [[ $EUID -ne 0 ]]; then
   exec sudo -- "${BASH_SOURCE[0]}" "${missing[@]}"
 fi
 
-# Maintainer scripts ask this program whether they may start a service. An administrator's own stays.
+# One at a time: whoever is done first takes the policy away.
+exec 8</var/lib/dpkg
+flock 8
+
+# Maintainer scripts ask this program whether they may start a service. An administrator's own stays; ours may be left
+# from a run that was killed.
 policy=/usr/sbin/policy-rc.d
-if [[ ! -e $policy ]]; then
+mark='# Made by debian.sh, which removes it when it is done.'
+if [[ ! -e $policy ]] || grep -qxF "$mark" "$policy"; then
   trap 'rm -f "$policy"' EXIT
-  printf '#!/bin/sh\n# Made by %s, which removes it when it is done.\nexit 101\n' "${BASH_SOURCE[0]##*/}" >"$policy"
+  printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy"
   chmod 755 "$policy"
 fi
 
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+
+install() { apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"; }
+
+# apt-get waits for dpkg's lock alone, not for that of the package lists, which is held while another reads them.
+update() {
+  local errors tries
+  for ((tries = 0; tries < 60; tries++)); do
+    if errors=$(apt-get -q update 2>&1 >&3); then
+      return
+    fi
+    [[ $errors == *'Could not get lock'* ]] || break
+    sleep 5
+  done 3>&1
+  echo "$errors" >&2
+  return 1
+}
+
+# Those that have a script there, as nginx, php-fpm and uwsgi do.
 services() { find /etc/init.d -maxdepth 1 -type f -printf '%f\n' | sort; }
 
 services_before=$(services)
-export DEBIAN_FRONTEND=noninteractive
-apt-get -q -o DPkg::Lock::Timeout=300 update
-apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"
+install || { update && install; }
 comm -13 <(echo "$services_before") <(services) | while read -r service; do
   update-rc.d "$service" disable
 done

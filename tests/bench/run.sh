@@ -14,23 +14,11 @@ umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=${here%/tests/bench}
 
-# Under sudo the checkout belongs to somebody, who has the compiler and should own what it writes.
-build() {
-  local owner home build=(cargo build --release --package preforkd --package preforkd-python --package preforkd-bench)
-  owner=$(stat -c %U "$root")
-  if [[ $EUID -eq 0 && $owner != root && $owner != UNKNOWN ]]; then
-    home=$(getent passwd "$owner" | cut -d: -f6)
-    runuser -u "$owner" -- env HOME="$home" PATH="$PATH:$home/.cargo/bin" "${build[@]}"
-  else
-    PATH="$PATH:${CARGO_HOME:-${HOME-}/.cargo}/bin" "${build[@]}"
-  fi
-}
-
-packages=(php8.2-fpm uwsgi-core uwsgi-plugin-python3 python3 python3-venv)
-command -v cc >/dev/null || packages+=(gcc libc6-dev)
-"$root/packaging/try/debian.sh" "${packages[@]}"
+"$root/packaging/try/debian.sh" php8.2-fpm uwsgi-core uwsgi-plugin-python3 python3 python3-venv cc=gcc libc6-dev
 cd "$root"
-build
-programs=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release
+rust=packaging/try/rust.sh
+"$rust" cargo build --release --locked --package preforkd --package preforkd-python --package preforkd-bench
+programs=$("$rust" cargo metadata --locked --no-deps --format-version 1 |
+  sed 's|.*"target_directory":"\([^"]*\)".*|\1/release|')
 # In its place, so that a signal meant for this script reaches what has to clean up.
 exec /usr/bin/python3 "$here/run.py" --programs "$programs" --output "$here/RESULTS.md" "$@"
