@@ -107,7 +107,9 @@ impl View for Sight<'_> {
     }
 
     fn queue(&self) -> u32 {
-        self.read().length
+        let length = self.read().length;
+        self.board.saw_queue(length);
+        length
     }
 }
 
@@ -135,6 +137,7 @@ impl Pool {
         common: &Common,
     ) -> io::Result<Self> {
         let board = Scoreboard::create(config.limits.max_children)?;
+        board.set_generation(generation);
         common.epoll.add(
             board.notice_fd(),
             EpollEvent::new(EpollFlags::EPOLLIN, Token::Notice { pool: index }.into()),
@@ -365,8 +368,21 @@ impl Pool {
                 break;
             }
         }
+        self.tally(common);
         self.watch_listener(common);
         self.deadline = self.plan.deadline(now());
+    }
+
+    /// Notes on the scoreboard what the master alone knows.
+    fn tally(&self, common: &Common) {
+        let saturated = self.plan.is_saturated();
+        self.board.set_saturated(saturated, now().0);
+        if saturated {
+            // It grows now, and the plan, which cannot start anybody, does not look.
+            let listener = self.listener.socket().as_fd();
+            let queue = common.gauge.read(listener, self.target).unwrap_or_default();
+            self.board.saw_queue(queue.length);
+        }
     }
 
     /// Whether a worker has crossed a watermark after the plan had looked at it and before the watermark was set, so

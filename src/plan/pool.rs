@@ -354,6 +354,12 @@ impl Pool {
         self.watches_listener
     }
 
+    /// Whether all workers that the pool may have are busy, or were less than a second ago.
+    #[must_use]
+    pub fn is_saturated(&self) -> bool {
+        self.saturated.is_some()
+    }
+
     /// Whether the last worker has gone.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The monotonic clock, in nanoseconds.
+//! Clocks, in nanoseconds.
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -12,6 +12,12 @@ pub fn now() -> u64 {
 #[must_use]
 pub fn now_coarse() -> u64 {
     read(ClockId::CLOCK_MONOTONIC_COARSE)
+}
+
+/// Nanoseconds since 1970 on the clock that people set.
+#[must_use]
+pub fn epoch() -> u64 {
+    read(ClockId::CLOCK_REALTIME)
 }
 
 fn read(clock: ClockId) -> u64 {

@@ -9,11 +9,13 @@
 //! * [`signals`]: dispositions and masks of a new child
 //! * [`fds`]: which descriptors a child keeps
 //! * [`channel`]: messages with descriptors and credentials between master, mold and workers
-//! * [`scoreboard`]: what the workers are doing, in shared memory
+//! * [`scoreboard`]: what the workers are doing, in shared memory; [`board`]: its layout, and reading it; `tally`: what it
+//!   counts of the pool as a whole
 //! * [`queue`]: how many connections wait on a listening socket
 //! * [`privileges`]: becoming a pool's user for good
 //! * [`title`]: the name in `ps`
 
+pub mod board;
 pub mod channel;
 pub mod clock;
 pub mod fds;
@@ -22,4 +24,5 @@ pub mod privileges;
 pub mod queue;
 pub mod scoreboard;
 pub mod signals;
+mod tally;
 pub mod title;

@@ -12,122 +12,35 @@
 //! A worker runs code of the pool's user, who may scribble over the pool's board: readers take every value as possible
 //! nonsense, and the memory is sealed so that it cannot be shrunk under them.
 
+use crate::board::{Board, Cell, Record, length_for};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use std::ffi::c_void;
+use nix::sys::mman::ProtFlags;
 use std::io;
-use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Slots that a board may have: the bound of `pm.max_children`.
-pub const MAX_SLOTS: u32 = 4096;
-
-/// Bytes of text that a cell keeps of a request; longer requests are cut.
-pub const TEXT_BYTES: usize = 8 * TEXT_WORDS;
-
-const TEXT_WORDS: usize = 64;
-const LAYOUT: u32 = 0x7066_0001;
-const STATE_BITS: u32 = 2;
-
-/// What a worker is doing, as it says itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// There is no worker in the slot.
-    Vacant,
-    /// A worker is there and does not accept yet.
-    Starting,
-    /// It waits for a connection, or for the next request on one that it keeps.
-    Idle,
-    /// It holds a connection whose request has not ended.
-    Busy,
-}
-
-impl State {
-    fn from_bits(bits: u64) -> Self {
-        match bits & ((1 << STATE_BITS) - 1) {
-            0 => Self::Vacant,
-            1 => Self::Starting,
-            2 => Self::Idle,
-            _ => Self::Busy,
-        }
-    }
-}
-
-#[repr(C, align(64))]
-struct Header {
-    layout: AtomicU32,
-    slots: AtomicU32,
-    low: AtomicU32,
-    high: AtomicU32,
-    pending: AtomicU32,
-}
-
-#[repr(C, align(64))]
-struct Cell {
-    /// State in the low bits, above them the microsecond on the monotonic clock since when.
-    state: AtomicU64,
-    pid: AtomicU32,
-    generation: AtomicU32,
-    started: AtomicU64,
-    connections: AtomicU64,
-    requests: AtomicU64,
-    /// Odd while the fields below are being written.
-    sequence: AtomicU64,
-    begun: AtomicU64,
-    ended: AtomicU64,
-    text_length: AtomicU64,
-    text: [AtomicU64; TEXT_WORDS],
-}
+pub use crate::board::{Entry, MAX_SLOTS, RequestEntry, State, TEXT_BYTES};
+pub use crate::tally::{Counts, Totals};
 
 /// A pool's board, mapped into this process.
 #[derive(Debug)]
 pub struct Scoreboard {
-    memory: NonNull<c_void>,
-    length: NonZeroUsize,
-    slots: u32,
+    board: Board,
     fd: OwnedFd,
     notice: EventFd,
 }
 
-// SAFETY: the mapping is only ever read and written through atomics, and lives until the board is dropped.
-unsafe impl Send for Scoreboard {}
-// SAFETY: as above.
-unsafe impl Sync for Scoreboard {}
+impl Deref for Scoreboard {
+    type Target = Board;
 
-/// What a cell says of its worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The worker's state.
-    pub state: State,
-    /// Since when it is in it, nanoseconds on the monotonic clock.
-    pub since: u64,
-    /// The worker's process id, as it says.
-    pub pid: u32,
-    /// The generation it belongs to.
-    pub generation: u32,
-    /// When it became ready, nanoseconds on the monotonic clock.
-    pub started: u64,
-    /// Connections it has accepted.
-    pub connections: u64,
-    /// Requests it has begun.
-    pub requests: u64,
-}
-
-/// The current or last request of a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestEntry {
-    /// When its parameters were complete, nanoseconds on the monotonic clock.
-    pub begun: u64,
-    /// When it ended; 0 while it goes on.
-    pub ended: u64,
-    /// What the worker wrote of it, at most [`TEXT_BYTES`].
-    pub text: Vec<u8>,
+    fn deref(&self) -> &Board {
+        &self.board
+    }
 }
 
 impl Scoreboard {
@@ -148,12 +61,12 @@ impl Scoreboard {
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
         let notice = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let board = Self::map(fd, length, slots, notice)?;
-        let header = board.header();
-        header.slots.store(slots, Ordering::Relaxed);
-        header.high.store(u32::MAX, Ordering::Relaxed);
-        header.layout.store(LAYOUT, Ordering::Release);
-        Ok(board)
+        let board = Board::map_new(&fd, slots)?;
+        board
+            .header()
+            .tally
+            .begin(crate::clock::now(), crate::clock::epoch());
+        Ok(Self { board, fd, notice })
     }
 
     /// The board that another process created: its memory and its eventfd.
@@ -161,45 +74,12 @@ impl Scoreboard {
     /// # Errors
     /// `InvalidData` when it is not a board of this layout.
     pub fn attach(memory: OwnedFd, notice: OwnedFd) -> io::Result<Self> {
-        let size = usize::try_from(nix::sys::stat::fstat(&memory)?.st_size).unwrap_or(0);
-        let invalid = || {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a scoreboard of this version",
-            )
-        };
-        let least = NonZeroUsize::new(size)
-            .filter(|size| size.get() >= size_of::<Header>())
-            .ok_or_else(invalid)?;
+        let board = Board::map_existing(&memory, ProtFlags::PROT_WRITE)?;
         // SAFETY: the sender handed over an eventfd of its own; any other descriptor fails at its first use.
         let notice = unsafe { EventFd::from_owned_fd(notice) };
-        let mut board = Self::map(memory, least, 0, notice)?;
-        let header = board.header();
-        let slots = header.slots.load(Ordering::Relaxed);
-        if header.layout.load(Ordering::Acquire) != LAYOUT || length_for(slots)?.get() != size {
-            return Err(invalid());
-        }
-        board.slots = slots;
-        Ok(board)
-    }
-
-    fn map(fd: OwnedFd, length: NonZeroUsize, slots: u32, notice: EventFd) -> io::Result<Self> {
-        // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
-        let memory = unsafe {
-            mmap(
-                None,
-                length,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-                &fd,
-                0,
-            )?
-        };
         Ok(Self {
-            memory,
-            length,
-            slots,
-            fd,
+            board,
+            fd: memory,
             notice,
         })
     }
@@ -216,21 +96,6 @@ impl Scoreboard {
         self.notice.as_fd()
     }
 
-    /// How many slots it has.
-    #[must_use]
-    pub fn slots(&self) -> u32 {
-        self.slots
-    }
-
-    /// How many workers are idle.
-    #[must_use]
-    pub fn idle_count(&self) -> u32 {
-        self.idle_words()
-            .iter()
-            .map(|word| word.load(Ordering::SeqCst).count_ones())
-            .sum()
-    }
-
     /// Which idle counts to hear of: fewer than `low`, or more than `high`.
     pub fn set_watermarks(&self, low: u32, high: u32) {
         self.header().low.store(low, Ordering::SeqCst);
@@ -244,94 +109,32 @@ impl Scoreboard {
         self.header().pending.store(0, Ordering::SeqCst);
     }
 
-    /// What the worker in `slot` says of itself; None for a slot that does not exist.
-    #[must_use]
-    pub fn entry(&self, slot: u32) -> Option<Entry> {
-        let cell = self.cell(slot)?;
-        let word = cell.state.load(Ordering::Acquire);
-        Some(Entry {
-            state: State::from_bits(word),
-            since: (word >> STATE_BITS).saturating_mul(1000),
-            pid: cell.pid.load(Ordering::Relaxed),
-            generation: cell.generation.load(Ordering::Relaxed),
-            started: cell.started.load(Ordering::Relaxed),
-            connections: cell.connections.load(Ordering::Relaxed),
-            requests: cell.requests.load(Ordering::Relaxed),
-        })
-    }
-
-    /// The current or last request of the worker in `slot`; None when it is just being written, or there is none.
-    #[must_use]
-    pub fn request(&self, slot: u32) -> Option<RequestEntry> {
-        let cell = self.cell(slot)?;
-        // A writer is done within nanoseconds, but it may be stopped, or lie: give up after a few tries.
-        for _ in 0..16 {
-            let before = cell.sequence.load(Ordering::Acquire);
-            if before == 0 {
-                return None;
-            }
-            if before % 2 == 0 {
-                let begun = cell.begun.load(Ordering::Relaxed);
-                let ended = cell.ended.load(Ordering::Relaxed);
-                let length = usize::try_from(cell.text_length.load(Ordering::Relaxed))
-                    .map_or(TEXT_BYTES, |length| length.min(TEXT_BYTES));
-                let mut text = Vec::with_capacity(TEXT_BYTES);
-                for word in &cell.text[..length.div_ceil(8)] {
-                    text.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-                }
-                text.truncate(length);
-                fence(Ordering::Acquire);
-                if cell.sequence.load(Ordering::Relaxed) == before {
-                    return Some(RequestEntry { begun, ended, text });
-                }
-            }
-            std::hint::spin_loop();
-        }
-        None
-    }
-
     /// Clears the slot of a worker that is gone. To be called by the master alone, after the death.
     pub fn vacate(&self, slot: u32) {
         if let Some(cell) = self.cell(slot) {
+            self.header().tally.fold(|| cell.take_counts());
             cell.state.store(0, Ordering::Release);
             cell.pid.store(0, Ordering::Relaxed);
-            self.idle_words()[slot as usize / 64].fetch_and(!(1 << (slot % 64)), Ordering::SeqCst);
+            // In this order, since who is ready and not idle counts as active.
+            for words in [self.ready_words(), self.idle_words()] {
+                words[slot as usize / 64].fetch_and(!(1 << (slot % 64)), Ordering::SeqCst);
+            }
         }
     }
 
-    fn header(&self) -> &Header {
-        // SAFETY: the mapping is at least a header long, page-aligned, and lives as long as `self`; all its bytes are
-        // atomics, for which every value is valid.
-        unsafe { self.memory.cast::<Header>().as_ref() }
+    /// New workers belong to `generation`.
+    pub fn set_generation(&self, generation: u32) {
+        self.header().tally.set_generation(generation);
     }
 
-    fn idle_words(&self) -> &[AtomicU64] {
-        // SAFETY: `length_for(slots)` bytes are mapped, of which the bitmap follows the header; `slots` is 0 until the
-        // length has been checked, which makes the bitmap empty.
-        unsafe {
-            let first = self
-                .memory
-                .cast::<u8>()
-                .add(size_of::<Header>())
-                .cast::<AtomicU64>();
-            std::slice::from_raw_parts(first.as_ptr(), bitmap_words(self.slots))
-        }
+    /// So many connections were seen waiting.
+    pub fn saw_queue(&self, length: u32) {
+        self.header().tally.queue(length);
     }
 
-    fn cell(&self, slot: u32) -> Option<&Cell> {
-        if slot >= self.slots {
-            return None;
-        }
-        let cells = size_of::<Header>() + bitmap_bytes(self.slots);
-        // SAFETY: the cells follow the bitmap, 64-aligned, and `slot` is one of them.
-        Some(unsafe {
-            self.memory
-                .cast::<u8>()
-                .add(cells)
-                .cast::<Cell>()
-                .add(slot as usize)
-                .as_ref()
-        })
+    /// Whether all workers that the pool may have are busy. To be said by the master alone, as often as it looks.
+    pub fn set_saturated(&self, saturated: bool, now: u64) {
+        self.header().tally.saturation(saturated, now);
     }
 
     fn notify(&self) {
@@ -340,33 +143,6 @@ impl Scoreboard {
             let _: Result<_, Errno> = self.notice.write(1);
         }
     }
-}
-
-impl Drop for Scoreboard {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `map` with this length; no reference into it outlives `self`.
-        let _ = unsafe { munmap(self.memory, self.length.get()) };
-    }
-}
-
-fn bitmap_words(slots: u32) -> usize {
-    (slots as usize).div_ceil(64)
-}
-
-/// Whole cache lines, so that the cells stay aligned and the bitmap shares none with them.
-fn bitmap_bytes(slots: u32) -> usize {
-    (bitmap_words(slots) * 8).next_multiple_of(64)
-}
-
-fn length_for(slots: u32) -> io::Result<NonZeroUsize> {
-    if !(1..=MAX_SLOTS).contains(&slots) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("a scoreboard has 1 to {MAX_SLOTS} slots"),
-        ));
-    }
-    let length = size_of::<Header>() + bitmap_bytes(slots) + slots as usize * size_of::<Cell>();
-    NonZeroUsize::new(length).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 /// The one writer of a cell: the worker in the slot.
@@ -389,10 +165,15 @@ impl Reporter {
         cell.generation.store(generation, Ordering::Relaxed);
         cell.connections.store(0, Ordering::Relaxed);
         cell.requests.store(0, Ordering::Relaxed);
+        cell.slow.store(0, Ordering::Relaxed);
+        cell.private.store(0, Ordering::Relaxed);
+        cell.slowest.ended.store(0, Ordering::Relaxed);
         cell.sequence.store(0, Ordering::Relaxed);
         cell.started.store(crate::clock::now(), Ordering::Relaxed);
-        cell.state
-            .store(pack(1, crate::clock::now()), Ordering::Release);
+        cell.state.store(
+            State::Starting.since(crate::clock::now()),
+            Ordering::Release,
+        );
         Ok(Self { board, slot })
     }
 
@@ -410,8 +191,14 @@ impl Reporter {
 
     /// Waits for a connection from `now` on.
     pub fn idle(&self, now: u64) {
-        self.cell().state.store(pack(2, now), Ordering::Release);
+        self.cell()
+            .state
+            .store(State::Idle.since(now), Ordering::Release);
         self.idle_word().fetch_or(self.idle_bit(), Ordering::SeqCst);
+        let ready = &self.board.ready_words()[self.slot as usize / 64];
+        if ready.load(Ordering::Relaxed) & self.idle_bit() == 0 {
+            ready.fetch_or(self.idle_bit(), Ordering::SeqCst);
+        }
         if self.board.idle_count() > self.board.header().high.load(Ordering::SeqCst) {
             self.board.notify();
         }
@@ -419,9 +206,12 @@ impl Reporter {
 
     /// Holds a connection from `now` on.
     pub fn busy(&self, now: u64) {
-        self.cell().state.store(pack(3, now), Ordering::Release);
+        self.cell()
+            .state
+            .store(State::Busy.since(now), Ordering::Release);
         self.idle_word()
             .fetch_and(!self.idle_bit(), Ordering::SeqCst);
+        self.board.header().tally.active(self.board.active_count());
         if self.board.idle_count() < self.board.header().low.load(Ordering::SeqCst) {
             self.board.notify();
         }
@@ -437,30 +227,45 @@ impl Reporter {
         let cell = self.cell();
         count(&cell.requests);
         self.write(|| {
-            cell.begun.store(now, Ordering::Relaxed);
-            cell.ended.store(0, Ordering::Relaxed);
-            let mut line = [0; TEXT_BYTES];
-            let mut filled = 0;
-            for part in text {
-                let length = part.len().min(TEXT_BYTES - filled);
-                line[filled..filled + length].copy_from_slice(&part[..length]);
-                filled += length;
-            }
-            cell.text_length.store(filled as u64, Ordering::Relaxed);
-            for (word, bytes) in cell
-                .text
-                .iter()
-                .zip(line[..filled.next_multiple_of(8)].as_chunks::<8>().0)
-            {
-                word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
-            }
+            cell.last.begun.store(now, Ordering::Relaxed);
+            cell.last.ended.store(0, Ordering::Relaxed);
+            cell.last.write_text(text);
         });
     }
 
     /// Says that the request ended `now`.
     pub fn ended(&self, now: u64) {
         let cell = self.cell();
-        self.write(|| cell.ended.store(now, Ordering::Relaxed));
+        self.write(|| cell.last.ended.store(now, Ordering::Relaxed));
+    }
+
+    /// Says what the request that has ended took: `cpu` nanoseconds of processor time, and `memory` bytes, the most that
+    /// the process ever had. Remembers the request if none of those since `oldest` took longer.
+    pub fn took(&self, cpu: u64, memory: u64, oldest: u64) {
+        let Cell { last, slowest, .. } = self.cell();
+        let span = |record: &Record| {
+            let [begun, ended] =
+                [&record.begun, &record.ended].map(|word| word.load(Ordering::Relaxed));
+            (ended >= oldest).then(|| ended.saturating_sub(begun))
+        };
+        self.board.header().tally.memory(memory);
+        self.write(|| {
+            last.cpu.store(cpu, Ordering::Relaxed);
+            last.memory.store(memory, Ordering::Relaxed);
+            if span(last) > span(slowest) {
+                slowest.copy(last);
+            }
+        });
+    }
+
+    /// Says how many bytes of memory this process shares with no other.
+    pub fn private_memory(&self, bytes: u64) {
+        self.cell().private.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a request that was noted in the slow log. May be called by any thread of the worker.
+    pub fn slow_request(&self) {
+        self.cell().slow.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many requests this worker has begun.
@@ -499,10 +304,6 @@ fn count(counter: &AtomicU64) {
         counter.load(Ordering::Relaxed).wrapping_add(1),
         Ordering::Relaxed,
     );
-}
-
-fn pack(state: u64, now: u64) -> u64 {
-    (now / 1000) << STATE_BITS | state
 }
 
 impl Scoreboard {
