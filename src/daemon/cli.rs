@@ -1,45 +1,121 @@
 //! The command line, in php-fpm's words, and what the process exits with.
+//!
+//! Beside php-fpm's flags there are commands that say what they do: `preforkd check` is `preforkd -t`. The flags can be
+//! written before and after a command.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
+use nix::unistd::Uid;
+
+use crate::config::Surroundings;
 
 /// The configuration that is read when the command line names none.
 pub const DEFAULT_FILE: &str = "/etc/preforkd/preforkd.conf";
+/// The same below the folder of `-p`.
+const DEFAULT_IN_PREFIX: &str = "etc/preforkd.conf";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(
     name = "preforkd",
-    version,
+    version = concat!(env!("CARGO_PKG_VERSION"), " (fpm-fcgi)"),
     about = "A prefork FastCGI process manager",
     disable_version_flag = true,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    args_override_self = true,
     after_long_help = crate::config::reference()
 )]
 pub struct Cli {
-    /// Read the configuration from FILE
+    /// Read the configuration from FILE [default: /etc/preforkd/preforkd.conf, or etc/preforkd.conf in the folder of -p]
     #[arg(
         short = 'y',
         long = "fpm-config",
         visible_alias = "config",
         value_name = "FILE",
-        default_value = DEFAULT_FILE
+        global = true
     )]
-    pub file: PathBuf,
+    config: Option<PathBuf>,
 
-    /// Stay in the foreground
-    #[arg(short = 'F', long = "nodaemonize")]
-    pub foreground: bool,
+    /// Let relative paths of the configuration start at DIR
+    #[arg(short, long, value_name = "DIR", value_parser = absolute, global = true)]
+    prefix: Option<PathBuf>,
+
+    /// Write the master's pid to FILE, if the configuration names no file for it
+    #[arg(short = 'g', long, value_name = "FILE", value_parser = absolute, global = true)]
+    pid: Option<PathBuf>,
 
     /// Check the configuration and exit; given twice (-tt), also print every value in effect
-    #[arg(short = 't', long = "test", action = ArgAction::Count)]
-    pub test: u8,
+    #[arg(short = 't', long, action = ArgAction::Count)]
+    test: u8,
+
+    /// Go into the background, whatever daemonize says
+    #[arg(short = 'D', long = "daemonize", overrides_with = "foreground")]
+    background: bool,
+
+    /// Stay in the foreground, whatever daemonize says
+    #[arg(short = 'F', long = "nodaemonize", overrides_with = "background")]
+    foreground: bool,
+
+    /// Log to standard error in the foreground, whatever error_log says, also if it is no terminal
+    #[arg(short = 'O', long, global = true)]
+    force_stderr: bool,
+
+    /// Let pools run as root
+    #[arg(short = 'R', long = "allow-to-run-as-root", global = true)]
+    allow_root: bool,
+
+    /// Print help and exit (--help: with every directive)
+    #[arg(short, long, visible_short_alias = '?', alias = "usage", action = ArgAction::Help, global = true)]
+    help: Option<bool>,
 
     /// Print the version and exit
-    #[arg(short = 'v', long = "version", action = ArgAction::Version)]
+    #[arg(short, long, short_aliases = ['i', 'm'], aliases = ["info", "modules"], action = ArgAction::Version)]
     version: Option<bool>,
+
+    /// Accepted because wrappers of php-fpm pass it, and ignored
+    #[arg(short = 'c', long, value_name = "FILE", hide_short_help = true)]
+    php_ini: Option<OsString>,
+
+    /// Accepted because wrappers of php-fpm pass it, and ignored
+    #[arg(short = 'n', long, hide_short_help = true, action = ArgAction::Count)]
+    no_php_ini: u8,
+
+    /// Accepted because wrappers of php-fpm pass it, and ignored
+    #[arg(short = 'd', long, value_name = "NAME[=VALUE]", hide_short_help = true)]
+    define: Vec<OsString>,
+
+    /// Accepted because wrappers of php-fpm pass it, and ignored
+    #[arg(short = 'e', long, hide_short_help = true, action = ArgAction::Count)]
+    profile_info: u8,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+enum Command {
+    /// Run in the foreground (as -F does)
+    Run,
+    /// Check the configuration (as -t does)
+    Check,
+    /// Check the configuration and print every value in effect (as -tt does)
+    Config,
+}
+
+/// What the process is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Be the daemon.
+    Run,
+    /// Check the configuration.
+    Check,
+    /// Check it and print the values in effect.
+    Show,
 }
 
 impl Cli {
@@ -51,6 +127,53 @@ impl Cli {
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(arguments)
     }
+
+    /// The configuration's file.
+    pub fn file(&self) -> PathBuf {
+        match (&self.config, &self.prefix) {
+            (Some(file), _) => file.clone(),
+            (None, Some(prefix)) => prefix.join(DEFAULT_IN_PREFIX),
+            (None, None) => Path::new(DEFAULT_FILE).to_owned(),
+        }
+    }
+
+    /// What to do.
+    pub fn task(&self) -> Task {
+        match (&self.command, self.test) {
+            (Some(Command::Config), _) | (_, 2..) => Task::Show,
+            (Some(Command::Check), _) | (_, 1) => Task::Check,
+            (Some(Command::Run) | None, 0) => Task::Run,
+        }
+    }
+
+    /// What the configuration is read against.
+    pub fn surroundings(&self) -> Surroundings<'static> {
+        Surroundings {
+            effective_uid: Uid::effective(),
+            allow_root: self.allow_root,
+            prefix: self.prefix.clone(),
+            pid: self.pid.clone(),
+            daemonize: self.daemonize(),
+            force_stderr: self.force_stderr,
+            variable: &|name| std::env::var_os(name),
+        }
+    }
+
+    /// Whether to go into the background, if the command line says.
+    fn daemonize(&self) -> Option<bool> {
+        if self.foreground || self.command == Some(Command::Run) {
+            Some(false)
+        } else if self.background {
+            Some(true)
+        } else {
+            None
+        }
+    }
+}
+
+/// A path that means the same in every working directory.
+fn absolute(path: &str) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| error.to_string())
 }
 
 /// What the process exits with: the numbers of `sysexits.h`, in php-fpm's use of them.
@@ -99,9 +222,11 @@ mod tests {
     #[test]
     fn defaults() {
         let cli = read(&[]).unwrap();
-        assert_eq!(cli.file, PathBuf::from(DEFAULT_FILE));
-        assert!(!cli.foreground);
-        assert_eq!(cli.test, 0);
+        assert_eq!(cli.file(), Path::new(DEFAULT_FILE));
+        assert_eq!(cli.task(), Task::Run);
+        assert_eq!(cli.daemonize(), None);
+        assert_eq!((cli.prefix, cli.pid), (None, None));
+        assert!(!cli.force_stderr && !cli.allow_root);
     }
 
     #[test]
@@ -112,31 +237,76 @@ mod tests {
             &["--fpm-config", "/x.conf"],
             &["--fpm-config=/x.conf"],
             &["--config=/x.conf"],
+            &["-p", "/y", "-y", "/x.conf"],
+            &["check", "-y", "/x.conf"],
+            &["-y", "/x.conf", "check"],
         ] {
-            assert_eq!(
-                read(arguments).unwrap().file,
-                PathBuf::from("/x.conf"),
-                "{arguments:?}"
-            );
+            let file = read(arguments).unwrap().file();
+            assert_eq!(file, Path::new("/x.conf"), "{arguments:?}");
         }
+        let file = |arguments| read(arguments).unwrap().file();
+        assert_eq!(file(&["-p", "/y"]), Path::new("/y/etc/preforkd.conf"));
+        assert_eq!(
+            file(&["--prefix=y"]),
+            std::env::current_dir().unwrap().join("y/etc/preforkd.conf")
+        );
     }
 
     #[test]
     fn switches() {
-        assert!(read(&["-F"]).unwrap().foreground);
-        assert!(read(&["--nodaemonize"]).unwrap().foreground);
-        assert_eq!(read(&["-t"]).unwrap().test, 1);
-        assert_eq!(read(&["--test"]).unwrap().test, 1);
-        assert_eq!(read(&["-tt"]).unwrap().test, 2);
-        assert_eq!(read(&["-t", "-t", "-F"]).unwrap().test, 2);
+        for (arguments, task, daemonize) in [
+            (&["-F"][..], Task::Run, Some(false)),
+            (&["--nodaemonize"], Task::Run, Some(false)),
+            (&["-D"], Task::Run, Some(true)),
+            (&["--daemonize"], Task::Run, Some(true)),
+            (&["-F", "-F"], Task::Run, Some(false)),
+            (&["-D", "-F"], Task::Run, Some(false)),
+            (&["-F", "-D"], Task::Run, Some(true)),
+            (&["-t"], Task::Check, None),
+            (&["--test"], Task::Check, None),
+            (&["-tt"], Task::Show, None),
+            (&["-t", "-t", "-F"], Task::Show, Some(false)),
+            (&["run"], Task::Run, Some(false)),
+            (&["check"], Task::Check, None),
+            (&["config"], Task::Show, None),
+            (
+                &["-nd", "a=b", "-c", "/php.ini", "-e", "-d", "x"],
+                Task::Run,
+                None,
+            ),
+        ] {
+            let cli = read(arguments).unwrap();
+            assert_eq!(
+                (cli.task(), cli.daemonize()),
+                (task, daemonize),
+                "{arguments:?}"
+            );
+        }
+        let cli = read(&["-OR", "-g", "/run/x.pid"]).unwrap();
+        assert!(cli.force_stderr && cli.allow_root);
+        assert_eq!(cli.pid.as_deref(), Some(Path::new("/run/x.pid")));
     }
 
     #[test]
     fn help_and_version_are_successes_and_mistakes_are_usage_errors() {
-        for arguments in [&["-h"][..], &["--help"], &["-v"], &["--version"]] {
+        for arguments in [
+            &["-h"][..],
+            &["-?"],
+            &["--help"],
+            &["-v"],
+            &["--version"],
+            &["-i"],
+            &["-m"],
+        ] {
             assert_eq!(read(arguments), Err(Exit::Success), "{arguments:?}");
         }
-        for arguments in [&["-x"][..], &["stray"], &["-y"], &["--colour"]] {
+        for arguments in [
+            &["-x"][..],
+            &["stray"],
+            &["check", "stray"],
+            &["-y"],
+            &["--colour"],
+        ] {
             assert_eq!(read(arguments), Err(Exit::Usage), "{arguments:?}");
         }
     }

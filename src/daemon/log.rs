@@ -6,7 +6,7 @@
 //! The master must not wait for whoever reads its standard error: a line that a pipe has no room for is dropped and
 //! counted, and the count is told in the next line that gets through. A full disk costs the line, nothing else.
 
-use crate::config::{Global, LogLevel};
+use crate::config::{ErrorLog, Global, LogLevel};
 use chrono::Local;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
@@ -89,8 +89,10 @@ impl Log {
 /// The file that a configuration wants. A person at a terminal sees the log there instead, as with php-fpm.
 #[must_use]
 pub fn file(global: &Global) -> Option<&Path> {
-    let file = global.error_log.as_deref();
-    file.filter(|_| !io::stderr().is_terminal())
+    match &global.error_log {
+        ErrorLog::File(path) if !io::stderr().is_terminal() => Some(path),
+        ErrorLog::File(_) | ErrorLog::Syslog | ErrorLog::Stderr => None,
+    }
 }
 
 /// Appended to, and readable by its owner alone: it may hold what applications print.

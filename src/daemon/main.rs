@@ -26,8 +26,7 @@ mod reload;
 mod spawn;
 mod token;
 
-use cli::{Cli, Exit};
-use nix::unistd::Uid;
+use cli::{Cli, Exit, Task};
 
 fn main() -> Exit {
     preforkd_sys::title::init();
@@ -39,51 +38,35 @@ fn main() -> Exit {
             return Exit::from(&stop);
         }
     };
+    let file = cli.file();
     let log = log::Log::install();
-    let file = cli.file.clone();
-    let read = move || {
-        let surroundings = config::Surroundings {
-            effective_uid: Uid::effective(),
-            variable: &|name| std::env::var_os(name),
-        };
-        config::load(&file, &surroundings)
-    };
+    let (path, surroundings) = (file.clone(), cli.surroundings());
+    let read = move || config::load(&path, &surroundings);
     let config = match read() {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");
-            tracing::error!("failed to load configuration file '{}'", cli.file.display());
+            tracing::error!("failed to load configuration file '{}'", file.display());
             tracing::error!("FPM initialization failed");
             return Exit::Config;
         }
     };
-    for notice in &config.notices {
-        tracing::info!("{notice}");
-    }
-    if cli.test > 0 {
-        if cli.test > 1 {
+    config.tell();
+    let task = cli.task();
+    if task != Task::Run {
+        if task == Task::Show {
             for line in config::dump(&config) {
                 tracing::info!("{line}");
             }
         }
-        tracing::info!(
-            "configuration file {} test is successful",
-            cli.file.display()
-        );
+        tracing::info!("configuration file {} test is successful", file.display());
         return Exit::Success;
     }
     if let Err(error) = log.configure(config.global.log_level, log::file(&config.global)) {
-        let path = config
-            .global
-            .error_log
-            .as_deref()
-            .unwrap_or(std::path::Path::new("-"));
+        let path = log::file(&config.global).unwrap_or(std::path::Path::new("-"));
         tracing::error!("failed to open error_log ({}): {error}", path.display());
         return Exit::Config;
     }
-    preforkd_sys::title::set(&format!(
-        "preforkd: master process ({})",
-        cli.file.display()
-    ));
+    preforkd_sys::title::set(&format!("preforkd: master process ({})", file.display()));
     master::run(config, log, Box::new(read))
 }

@@ -92,9 +92,7 @@ impl Master {
             }
             old.retain(|index| self.pools[index].name() == name);
         }
-        for notice in &config.notices {
-            tracing::info!("{notice}");
-        }
+        config.tell();
         if self.common.extension.is_none() {
             self.common.extension = open_extension(&config.pools).map_err(complain)?;
         }

@@ -11,11 +11,13 @@
 //! * [`hello`]: the built-in application
 //! * [`access`]: the lines of the access log
 //! * [`zone`]: the local time zone
+//! * [`allowed`]: who may connect
 //! * [`message`]: what goes over the channels between master, mold and workers
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod allowed;
 pub mod exchange;
 pub mod hello;
 pub mod message;

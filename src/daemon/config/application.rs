@@ -4,12 +4,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::check::PoolChecker;
+use super::confinement::inside;
 use super::raw::{BuiltIn, Entry, Given, Setting, Target};
 use super::{Application, Wsgi};
 
 impl PoolChecker<'_, '_> {
     /// The application, if there is one and nothing is wrong with it.
-    pub fn application(&mut self) -> Option<Application> {
+    ///
+    /// Its paths are those inside of `root`, if there is one.
+    pub fn application(&mut self, root: Option<&Path>) -> Option<Application> {
         let raw = self.raw;
         match (&raw.app, &raw.wsgi) {
             (Setting::Given(app), Setting::Given(wsgi)) => {
@@ -26,7 +29,7 @@ impl PoolChecker<'_, '_> {
                     BuiltIn::Hello => Some(Application::Hello),
                 }
             }
-            (Setting::Unset, Setting::Given(wsgi)) => self.wsgi(wsgi).map(Application::Wsgi),
+            (Setting::Unset, Setting::Given(wsgi)) => self.wsgi(wsgi, root).map(Application::Wsgi),
             (Setting::Unset, Setting::Unset) => {
                 self.missing(
                     "no application is defined: add wsgi = package.module:callable, or app = hello"
@@ -57,16 +60,16 @@ impl PoolChecker<'_, '_> {
         }
     }
 
-    fn wsgi(&mut self, target: &Given<Target>) -> Option<Wsgi> {
+    fn wsgi(&mut self, target: &Given<Target>, root: Option<&Path>) -> Option<Wsgi> {
         let raw = self.raw;
         let python = raw
             .python
             .given()
-            .and_then(|python| self.interpreter(python));
+            .and_then(|python| self.interpreter(python, root));
         let pythonpath: Vec<Option<PathBuf>> = raw
             .pythonpath
             .iter()
-            .map(|path| self.existing(path))
+            .map(|path| self.existing(path, root))
             .collect();
         Some(Wsgi {
             module: target.value.module.clone(),
@@ -79,14 +82,14 @@ impl PoolChecker<'_, '_> {
         })
     }
 
-    fn interpreter(&mut self, python: &Given<PathBuf>) -> Option<PathBuf> {
+    fn interpreter(&mut self, python: &Given<PathBuf>, root: Option<&Path>) -> Option<PathBuf> {
         let path = self.absolute(&python.entry, &python.value)?;
-        match executable(&path) {
+        match executable(&inside(root, &path)) {
             Ok(()) => Some(path),
             Err(reason) => {
                 let rule = format!(
                     "must be a Python interpreter, such as that of a virtual environment; {}: {reason}",
-                    path.display()
+                    inside(root, &path).display()
                 );
                 self.wrong(&python.entry, rule);
                 None
@@ -94,14 +97,14 @@ impl PoolChecker<'_, '_> {
         }
     }
 
-    fn existing(&mut self, given: &Given<PathBuf>) -> Option<PathBuf> {
+    fn existing(&mut self, given: &Given<PathBuf>, root: Option<&Path>) -> Option<PathBuf> {
         let path = self.absolute(&given.entry, &given.value)?;
-        match path.metadata() {
+        match inside(root, &path).metadata() {
             Ok(_) => Some(path),
             Err(error) => {
                 let rule = format!(
                     "must be an existing folder or archive; {}: {error}",
-                    path.display()
+                    inside(root, &path).display()
                 );
                 self.wrong(&given.entry, rule);
                 None

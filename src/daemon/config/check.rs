@@ -1,11 +1,13 @@
 //! What is written, compared with itself and with the system, into what cannot be wrong.
 //!
 //! Each check reports what it finds and goes on. A check that cannot be made because of an earlier mistake is left out,
-//! so that each mistake is reported once. What a pool's workers run is in [`super::application`].
+//! so that each mistake is reported once. What a pool's workers run is in [`super::application`], how
+//! they are confined in [`super::confinement`], and what is told about requests in [`super::requests`].
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 use preforkd_plan::scale::{Limits, Mode};
@@ -14,11 +16,8 @@ use preforkd_sys::channel::MAX_MESSAGE;
 use super::identity::{self, Account};
 use super::listen::{self, Address, MAX_UNIX_PATH};
 use super::problem::{Origin, Problem, Problems};
-use super::raw::{Entry, Manager, Raw, RawGlobal, RawPool, Section, Setting};
-use super::{Config, Global, Identity, Listen, Pool, Surroundings};
-
-/// Names of standard error, which may be a socket, and then cannot be opened by name.
-const STANDARD_ERROR: [&str; 3] = ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"];
+use super::raw::{Entry, Given, Manager, Raw, RawGlobal, RawPool, Section, Setting};
+use super::{Config, ErrorLog, Global, Identity, Listen, Pool, Surroundings};
 
 /// Bytes of all that a mold is told of its application. One message carries it, with some room for the rest.
 const MAX_TOLD: usize = MAX_MESSAGE - 4 * 1024;
@@ -44,7 +43,8 @@ pub fn check(
                 .to_owned(),
         });
     }
-    let global = global(&raw.global, &mut notices);
+    let mut warnings = Vec::new();
+    let global = global(&raw.global, surroundings, &mut notices);
     let mut pools = Vec::new();
     let mut listening = Vec::new();
     for section in &raw.pools {
@@ -54,36 +54,127 @@ pub fn check(
             surroundings,
             problems: &mut problems,
             notices: &mut notices,
+            warnings: &mut warnings,
         };
         pools.push(checker.pool(&mut listening));
     }
-    match (global, pools.into_iter().collect()) {
-        (Some(global), Some(pools)) if problems.is_empty() => Ok(Config {
-            global,
-            pools,
-            notices,
-        }),
+    match (global, pools.into_iter().collect::<Option<Vec<_>>>()) {
+        (Some(global), Some(pools)) => {
+            enough_for_all(&raw.global, &global, &pools, &mut problems);
+            if problems.is_empty() {
+                return Ok(Config {
+                    global,
+                    pools,
+                    notices,
+                    warnings,
+                });
+            }
+            Err(Problems::new(problems))
+        }
         _ => Err(Problems::new(problems)),
     }
 }
 
-fn global(raw: &RawGlobal, notices: &mut Vec<String>) -> Option<Global> {
-    if raw.daemonize.value() == Some(&true) {
-        notices.push("daemonize = yes has no effect: preforkd stays in the foreground".to_owned());
+/// Where a relative `pid` and `error_log` start.
+const STATE: &str = "/var";
+/// The log of a daemon in the background that has no `error_log`.
+const LOG: &str = "log/preforkd.log";
+
+fn global(
+    raw: &RawGlobal,
+    surroundings: &Surroundings<'_>,
+    notices: &mut Vec<String>,
+) -> Option<Global> {
+    let base = surroundings.prefix.as_deref().unwrap_or(Path::new(STATE));
+    let daemonize = surroundings.daemonize.or(raw.daemonize.value().copied())?;
+    let pid = raw.pid.value().map(|path| base.join(path));
+    if let (Some(pid), Some(other)) = (&pid, &surroundings.pid) {
+        notices.push(format!(
+            "pid = {} is used, and not {} of the command line",
+            pid.display(),
+            other.display()
+        ));
     }
-    let error_log = raw.error_log.value();
+    let error_log = match &raw.error_log {
+        Setting::Given(_) if surroundings.force_stderr && !daemonize => ErrorLog::Stderr,
+        Setting::Given(given) => match &given.value {
+            ErrorLog::File(path) => ErrorLog::File(base.join(path)),
+            other => other.clone(),
+        },
+        Setting::Unset if daemonize => ErrorLog::File(base.join(LOG)),
+        Setting::Unset => ErrorLog::Stderr,
+        Setting::Wrong => return None,
+    };
+    let threshold = *raw.emergency_restart_threshold.value()?;
+    let interval = *raw.emergency_restart_interval.value()?;
+    if (threshold == 0) != interval.is_zero() {
+        notices.push(
+            "emergency_restart_threshold and emergency_restart_interval have an effect together only"
+                .to_owned(),
+        );
+    }
     Some(Global {
-        pid: raw.pid.value().cloned(),
-        error_log: error_log
-            .filter(|path| STANDARD_ERROR.iter().all(|name| path != &Path::new(name)))
-            .cloned(),
+        pid: pid.or_else(|| surroundings.pid.clone()),
+        error_log,
+        syslog_ident: raw.syslog_ident.value()?.clone(),
+        syslog_facility: *raw.syslog_facility.value()?,
         log_level: *raw.log_level.value()?,
+        log_format: *raw.log_format.value()?,
+        log_limit: *raw.log_limit.value()?,
+        log_buffering: *raw.log_buffering.value()?,
+        emergency_restart_threshold: threshold,
+        emergency_restart_interval: interval,
         process_control_timeout: *raw.process_control_timeout.value()?,
+        process_max: Some(*raw.process_max.value()?).filter(|max| *max > 0),
+        process_priority: optional(&raw.process_priority)?,
+        daemonize,
+        rlimit_files: *raw.rlimit_files.value()?,
+        rlimit_core: *raw.rlimit_core.value()?,
+        systemd_interval: some_time(&raw.systemd_interval)?,
     })
 }
 
+/// Reports a `process.max` that the pools exceed at their start.
+fn enough_for_all(raw: &RawGlobal, global: &Global, pools: &[Pool], problems: &mut Vec<Problem>) {
+    let first = |pool: &Pool| match pool.limits.mode {
+        Mode::Static => u64::from(pool.limits.max_children),
+        Mode::Dynamic { start, .. } => u64::from(start),
+        Mode::Ondemand { .. } => 0,
+    };
+    let needed: u64 = pools.iter().map(first).sum();
+    let (Some(max), Some(entry)) = (global.process_max, raw.process_max.written()) else {
+        return;
+    };
+    if let (true, Some(origin)) = (needed > u64::from(max), &entry.origin) {
+        problems.push(Problem {
+            origin: origin.clone(),
+            section: Some("global".to_owned()),
+            subject: Some(entry.subject()),
+            rule: format!(
+                "must be at least {needed}, the workers that the pools have at their start"
+            ),
+        });
+    }
+}
+
+/// What is set, if it is; none if it is wrong.
+pub fn optional<T: Clone>(setting: &Setting<T>) -> Option<Option<T>> {
+    match setting {
+        Setting::Unset => Some(None),
+        Setting::Given(given) => Some(Some(given.value.clone())),
+        Setting::Wrong => None,
+    }
+}
+
+/// A time of which 0 means none.
+pub fn some_time(setting: &Setting<Duration>) -> Option<Option<Duration>> {
+    Some(Some(*setting.value()?).filter(|time| !time.is_zero()))
+}
+
 /// An address that a pool has.
-struct Listening<'a> {
+pub struct Listening<'a> {
+    /// The directive.
+    name: &'static str,
     pool: &'a str,
     listen: Listen,
     /// Where it is written.
@@ -96,46 +187,81 @@ pub struct PoolChecker<'a, 'r> {
     pub section: &'a Section,
     /// What is written in it.
     pub raw: &'a RawPool,
-    surroundings: &'a Surroundings<'a>,
+    /// What it is read against.
+    pub surroundings: &'a Surroundings<'a>,
     problems: &'r mut Vec<Problem>,
     notices: &'r mut Vec<String>,
+    warnings: &'r mut Vec<String>,
 }
 
 impl<'a> PoolChecker<'a, '_> {
     /// The pool, if nothing is wrong with it. `listening` has the addresses of the pools before.
     fn pool(&mut self, listening: &mut Vec<Listening<'a>>) -> Option<Pool> {
         let raw = self.raw;
-        if let Setting::Given(prefix) = &raw.prefix {
-            self.folder(&prefix.entry, &prefix.value);
+        if let Some((entry, prefix)) = self.prefix() {
+            if prefix.is_absolute() {
+                self.folder(&entry, &prefix);
+            } else {
+                let rule = "must be an absolute path (one that begins with /)";
+                self.wrong(&entry, rule.to_owned());
+            }
         }
         let listen = self.listen(listening);
         let (listen_owner, listen_group) = self.socket_owner();
+        let listen_acl = self.acl();
+        let allowed_clients = self.allowed_clients();
         let identity = self.identity();
-        let chdir = raw.chdir.given().and_then(|chdir| {
-            let path = self.absolute(&chdir.entry, &chdir.value)?;
-            self.folder(&chdir.entry, &path);
-            Some(path)
-        });
+        let chroot = self.chroot();
+        let chdir = self.chdir(chroot.as_deref());
+        let priority = self.priority();
         let limits = self.limits();
-        let application = self.application();
+        let status_listen = self.status_listen(listening);
+        self.request_paths();
+        let access_log = self.log_file(&raw.access_log);
+        let slowlog = self.slowlog();
+        let application = self.application(chroot.as_deref());
         self.told_to_mold();
         let env = self.env();
         let on_unix = matches!(listen, Some(Listen::Unix(_)));
+        let request_path = |setting: &Setting<String>| optional(setting);
         Some(Pool {
             name: self.section.name.clone(),
             listen: listen?,
             backlog: *raw.backlog.value()?,
-            listen_owner: listen_owner.filter(|_| on_unix),
-            listen_group: listen_group.filter(|_| on_unix),
+            listen_owner: listen_owner.filter(|_| on_unix && listen_acl.is_none()),
+            listen_group: listen_group.filter(|_| on_unix && listen_acl.is_none()),
             listen_mode: *raw.listen_mode.value()?,
+            listen_acl: listen_acl.filter(|_| on_unix),
+            allowed_clients,
             identity,
+            chroot,
             chdir,
+            priority,
+            dumpable: *raw.process_dumpable.value()?,
+            no_new_privs: *raw.no_new_privs.value()?,
+            apparmor_hat: optional(&raw.apparmor_hat)?,
+            rlimit_files: *raw.rlimit_files.value()?,
+            rlimit_core: *raw.rlimit_core.value()?,
             env,
             clear_env: *raw.clear_env.value()?,
             limits: limits?,
             max_requests: *raw.max_requests.value()?,
-            request_terminate_timeout: Some(*raw.request_terminate_timeout.value()?)
-                .filter(|timeout| !timeout.is_zero()),
+            request_terminate_timeout: some_time(&raw.request_terminate_timeout)?,
+            track_finished: *raw.request_terminate_timeout_track_finished.value()?,
+            request_slowlog_timeout: some_time(&raw.request_slowlog_timeout)?,
+            request_slowlog_trace_depth: *raw.request_slowlog_trace_depth.value()?,
+            slowlog,
+            status_path: request_path(&raw.status_path)?,
+            status_listen,
+            ping_path: request_path(&raw.ping_path)?,
+            ping_response: raw.ping_response.value()?.clone(),
+            access_log,
+            access_format: raw.access_format.value()?.clone(),
+            access_suppress: raw
+                .access_suppress_path
+                .iter()
+                .map(|path| path.value.clone())
+                .collect(),
             catch_workers_output: *raw.catch_workers_output.value()?,
             decorate_workers_output: *raw.decorate_workers_output.value()?,
             application: application?,
@@ -165,26 +291,49 @@ impl<'a> PoolChecker<'a, '_> {
         });
     }
 
-    fn notice(&mut self, text: &str) {
+    /// Tells what is no mistake.
+    pub fn notice(&mut self, text: &str) {
         self.notices
             .push(format!("[pool {}] {text}", self.section.name));
     }
 
-    /// The path of an entry, made absolute by the pool's `prefix`.
-    pub fn absolute(&mut self, entry: &Entry, path: &Path) -> Option<PathBuf> {
-        match &self.raw.prefix {
-            _ if path.is_absolute() => Some(path.to_owned()),
-            Setting::Given(prefix) => Some(prefix.value.join(path)),
-            Setting::Unset => {
-                let rule = "must be an absolute path, or the pool needs a prefix = /FOLDER";
-                self.wrong(entry, rule.to_owned());
-                None
-            }
-            Setting::Wrong => None,
-        }
+    /// Tells what is probably not what was meant.
+    pub fn warning(&mut self, text: &str) {
+        self.warnings
+            .push(format!("[pool {}] {text}", self.section.name));
     }
 
-    fn folder(&mut self, entry: &Entry, path: &Path) {
+    /// The folder of `prefix`, with its entry.
+    fn prefix(&self) -> Option<(Entry, PathBuf)> {
+        let given = self.raw.prefix.given()?;
+        let path = match &self.surroundings.prefix {
+            Some(prefix) => prefix.join(&given.value),
+            None => given.value.clone(),
+        };
+        Some((given.entry.clone(), path))
+    }
+
+    /// The path of an entry, made absolute by the pool's `prefix`, or by that of the command line.
+    pub fn absolute(&mut self, entry: &Entry, path: &Path) -> Option<PathBuf> {
+        if path.is_absolute() {
+            return Some(path.to_owned());
+        }
+        let prefix = match (&self.raw.prefix, &self.surroundings.prefix) {
+            (Setting::Given(_), _) => self.prefix().map(|(_, prefix)| prefix)?,
+            (Setting::Unset, Some(prefix)) => prefix.clone(),
+            (Setting::Unset, None) => {
+                let rule = "must be an absolute path, or the pool needs a prefix = /FOLDER";
+                self.wrong(entry, rule.to_owned());
+                return None;
+            }
+            (Setting::Wrong, _) => return None,
+        };
+        // Another prefix has been reported.
+        prefix.is_absolute().then(|| prefix.join(path))
+    }
+
+    /// Reports a path that is no existing folder.
+    pub fn folder(&mut self, entry: &Entry, path: &Path) {
         let rule = match path.metadata() {
             Ok(metadata) if metadata.is_dir() => return,
             Ok(_) => format!("must be a folder; {} is something else", path.display()),
@@ -205,6 +354,15 @@ impl<'a> PoolChecker<'a, '_> {
                 return None;
             }
         };
+        self.address(given, listening)
+    }
+
+    /// The address of `listen` or `pm.status_listen`, which no other may have.
+    pub fn address(
+        &mut self,
+        given: &'a Given<Address>,
+        listening: &mut Vec<Listening<'a>>,
+    ) -> Option<Listen> {
         let entry = &given.entry;
         let listen = match &given.value {
             Address::Path(path) => Listen::Unix(self.socket_path(entry, path)?),
@@ -231,13 +389,14 @@ impl<'a> PoolChecker<'a, '_> {
             .find(|other| listen::overlap(&other.listen, &listen));
         if let Some(other) = taken {
             let rule = format!(
-                "is already taken by listen = {} of [{}] ({}): choose another",
-                other.listen, other.pool, other.origin
+                "is already taken by {} = {} of [{}] ({}): choose another",
+                other.name, other.listen, other.pool, other.origin
             );
             self.wrong(entry, rule);
             return None;
         }
         listening.push(Listening {
+            name: entry.name,
             pool: &self.section.name,
             listen: listen.clone(),
             origin: origin.clone(),
@@ -282,25 +441,28 @@ impl<'a> PoolChecker<'a, '_> {
         (owner.map(|owner| owner.uid), group)
     }
 
-    fn account(&mut self, entry: &Entry, user: &str) -> Option<Account> {
+    /// The user of an entry.
+    pub fn account(&mut self, entry: &Entry, user: &str) -> Option<Account> {
         identity::account(user)
             .map_err(|rule| self.wrong(entry, rule))
             .ok()
     }
 
-    fn group(&mut self, entry: &Entry, group: &str) -> Option<Gid> {
+    /// The group of an entry.
+    pub fn group(&mut self, entry: &Entry, group: &str) -> Option<Gid> {
         identity::group(group)
             .map_err(|rule| self.wrong(entry, rule))
             .ok()
     }
 
-    fn ignored(&mut self, name: &str) {
+    /// Tells that a directive needs root.
+    pub fn ignored(&mut self, name: &str) {
         self.notice(&format!(
-            "'{name}' directive is ignored when preforkd is not running as root"
+            "'{name}' directive is ignored when FPM is not running as root"
         ));
     }
 
-    /// Whom workers run as; none if the daemon is not root.
+    /// Whom workers run as; none if the daemon is not root, or if `-R` allows them to be root and nothing else is said.
     fn identity(&mut self) -> Option<Identity> {
         if !self.surroundings.effective_uid.is_root() {
             for (name, setting) in [("user", &self.raw.user), ("group", &self.raw.group)] {
@@ -310,9 +472,10 @@ impl<'a> PoolChecker<'a, '_> {
             }
             return None;
         }
+        let forbidden = !self.surroundings.allow_root;
         let group = self.raw.group.given().and_then(|group| {
             let gid = self.group(&group.entry, &group.value)?;
-            if gid.as_raw() == 0 {
+            if gid.as_raw() == 0 && forbidden {
                 let rule = "workers do not run as root: choose another group".to_owned();
                 self.wrong(&group.entry, rule);
             }
@@ -321,6 +484,14 @@ impl<'a> PoolChecker<'a, '_> {
         let user = match &self.raw.user {
             Setting::Given(user) => user,
             Setting::Wrong => return None,
+            Setting::Unset if !forbidden => {
+                return group.map(|gid| Identity {
+                    user: "root".to_owned(),
+                    uid: self.surroundings.effective_uid,
+                    gid,
+                    home: PathBuf::from("/root"),
+                });
+            }
             Setting::Unset => {
                 self.missing(
                     "user has not been defined: preforkd is root here, and workers run as another user; add user = NAME"
@@ -330,14 +501,14 @@ impl<'a> PoolChecker<'a, '_> {
             }
         };
         let account = self.account(&user.entry, &user.value)?;
-        if account.uid.is_root() {
+        if account.uid.is_root() && forbidden {
             let rule = "workers do not run as root: choose another user".to_owned();
             self.wrong(&user.entry, rule);
             return None;
         }
         let gid = match (self.raw.group.given(), account.gid) {
             (Some(_), _) => group?,
-            (None, Some(gid)) if gid.as_raw() != 0 => gid,
+            (None, Some(gid)) if gid.as_raw() != 0 || !forbidden => gid,
             (None, Some(_)) => {
                 let rule = "the user's group is root's: add group = NAME".to_owned();
                 self.wrong(&user.entry, rule);

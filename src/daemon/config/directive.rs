@@ -21,6 +21,15 @@ pub struct Directive {
     pub text: &'static str,
 }
 
+/// A kind of section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `[global]`
+    Global,
+    /// That of a pool.
+    Pool,
+}
+
 /// Whether a directive is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -35,8 +44,17 @@ pub enum Shape {
 /// Whose invention a directive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// php-fpm has it; it means the same there, but for what the text says.
+    /// php-fpm has it, and it means the same there.
     PhpFpm,
+    /// php-fpm has it, with another default or another meaning.
+    Differs {
+        /// How it is in php-fpm: the default, or what happens.
+        there: &'static str,
+        /// How it is here.
+        here: &'static str,
+        /// Why.
+        why: &'static str,
+    },
     /// php-fpm has it, for what only PHP or another system has; it does nothing here.
     PhpOnly,
     /// preforkd alone has it.
@@ -88,9 +106,12 @@ impl<T: ToString> From<Option<T>> for Shown {
 }
 
 impl Directive {
-    /// The directive of a name, in any case.
-    pub fn find(name: &str) -> Option<&'static Directive> {
-        table().find(|directive| directive.name.eq_ignore_ascii_case(name))
+    /// The directive of a name, in any case; that of the scope, if there is one elsewhere, too.
+    pub fn find(name: &str, scope: Scope) -> Option<&'static Directive> {
+        let named = || table().filter(|directive| directive.name.eq_ignore_ascii_case(name));
+        named()
+            .find(|directive| directive.is_in(scope))
+            .or_else(|| named().next())
     }
 
     /// The directive whose name is most like a misspelt one.
@@ -114,19 +135,12 @@ impl Directive {
             .map(|(_, directive)| directive)
     }
 
-    /// Whether it may be written in `[global]`.
-    pub fn in_global(&self) -> bool {
+    /// Whether it may be written there.
+    pub fn is_in(&self, scope: Scope) -> bool {
         match self.reader {
-            Reader::Include | Reader::Global { .. } | Reader::IgnoredInGlobal => true,
-            Reader::Pool { .. } | Reader::IgnoredInPool => false,
-        }
-    }
-
-    /// Whether it may be written in the section of a pool.
-    pub fn in_pool(&self) -> bool {
-        match self.reader {
-            Reader::Include | Reader::Pool { .. } | Reader::IgnoredInPool => true,
-            Reader::Global { .. } | Reader::IgnoredInGlobal => false,
+            Reader::Include => true,
+            Reader::Global { .. } | Reader::IgnoredInGlobal => scope == Scope::Global,
+            Reader::Pool { .. } | Reader::IgnoredInPool => scope == Scope::Pool,
         }
     }
 
@@ -146,16 +160,13 @@ const WIDTH: usize = 80;
 /// The text of all directives, for `--help`.
 pub fn reference() -> String {
     let mut text = String::new();
-    for (title, included) in [
-        (
-            "Directives in [global]:",
-            Directive::in_global as fn(&Directive) -> bool,
-        ),
-        ("Directives in the section of a pool:", Directive::in_pool),
+    for (title, scope) in [
+        ("Directives in [global]:", Scope::Global),
+        ("Directives in the section of a pool:", Scope::Pool),
     ] {
         text.push_str(title);
         text.push('\n');
-        for directive in table().filter(|directive| included(directive)) {
+        for directive in table().filter(|directive| directive.is_in(scope)) {
             text.push_str(&directive.paragraph());
         }
         text.push('\n');
@@ -168,7 +179,7 @@ impl Directive {
     fn paragraph(&self) -> String {
         let mark = match self.source {
             Source::Ours => "*",
-            Source::PhpFpm | Source::PhpOnly => " ",
+            Source::PhpFpm | Source::Differs { .. } | Source::PhpOnly => " ",
         };
         let default = match self.default {
             Some(default) => format!(" (default: {default})"),

@@ -6,9 +6,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use preforkd_worker::allowed::AllowedClients;
+
 use super::listen::Address;
 use super::problem::Origin;
-use super::{LogLevel, Mount};
+use super::{ErrorLog, Facility, LogFormat, LogLevel, Mount};
 
 /// What is written.
 #[derive(Debug, Default)]
@@ -147,10 +149,22 @@ pub fn push<T>(list: &mut List<T>, entry: &Entry, parsed: Result<T, String>) -> 
 #[derive(Debug, Default)]
 pub struct RawGlobal {
     pub pid: Setting<PathBuf>,
-    pub error_log: Setting<PathBuf>,
+    pub error_log: Setting<ErrorLog>,
+    pub syslog_ident: Setting<String>,
+    pub syslog_facility: Setting<Facility>,
     pub log_level: Setting<LogLevel>,
+    pub log_format: Setting<LogFormat>,
+    pub log_limit: Setting<usize>,
+    pub log_buffering: Setting<bool>,
+    pub emergency_restart_threshold: Setting<u32>,
+    pub emergency_restart_interval: Setting<Duration>,
     pub process_control_timeout: Setting<Duration>,
+    pub process_max: Setting<u32>,
+    pub process_priority: Setting<i32>,
     pub daemonize: Setting<bool>,
+    pub rlimit_files: Setting<Option<u64>>,
+    pub rlimit_core: Setting<Option<u64>>,
+    pub systemd_interval: Setting<Duration>,
 }
 
 /// `pm`.
@@ -189,9 +203,19 @@ pub struct RawPool {
     pub listen_owner: Setting<String>,
     pub listen_group: Setting<String>,
     pub listen_mode: Setting<u32>,
+    pub listen_acl_users: Setting<Vec<String>>,
+    pub listen_acl_groups: Setting<Vec<String>>,
+    pub allowed_clients: Setting<(AllowedClients, Vec<String>)>,
     pub user: Setting<String>,
     pub group: Setting<String>,
+    pub chroot: Setting<PathBuf>,
     pub chdir: Setting<PathBuf>,
+    pub process_priority: Setting<i32>,
+    pub process_dumpable: Setting<bool>,
+    pub no_new_privs: Setting<bool>,
+    pub apparmor_hat: Setting<String>,
+    pub rlimit_files: Setting<Option<u64>>,
+    pub rlimit_core: Setting<Option<u64>>,
     pub env: List<String>,
     pub clear_env: Setting<bool>,
     pub pm: Setting<Manager>,
@@ -203,6 +227,17 @@ pub struct RawPool {
     pub process_idle_timeout: Setting<Duration>,
     pub max_requests: Setting<u64>,
     pub request_terminate_timeout: Setting<Duration>,
+    pub request_terminate_timeout_track_finished: Setting<bool>,
+    pub request_slowlog_timeout: Setting<Duration>,
+    pub request_slowlog_trace_depth: Setting<u32>,
+    pub slowlog: Setting<PathBuf>,
+    pub status_path: Setting<String>,
+    pub status_listen: Setting<Address>,
+    pub ping_path: Setting<String>,
+    pub ping_response: Setting<String>,
+    pub access_log: Setting<PathBuf>,
+    pub access_format: Setting<String>,
+    pub access_suppress_path: List<String>,
     pub catch_workers_output: Setting<bool>,
     pub decorate_workers_output: Setting<bool>,
     pub app: Setting<BuiltIn>,

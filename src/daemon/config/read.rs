@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::check;
-use super::directive::{Directive, Reader as Kind, Shape};
+use super::directive::{Directive, Reader as Kind, Scope, Shape};
 use super::problem::{Origin, Problem, Problems};
 use super::raw::{Entry, Raw, RawPool, Section};
 use super::scan::{self, Line};
@@ -214,12 +214,12 @@ impl<'a> Reader<'a> {
         key: Option<String>,
         value: String,
     ) -> Result<(), String> {
-        let directive = Directive::find(name).ok_or_else(|| unknown(name))?;
-        let here = match place {
-            Place::Global => directive.in_global(),
-            Place::Pool(_) => directive.in_pool(),
+        let scope = match place {
+            Place::Global => Scope::Global,
+            Place::Pool(_) => Scope::Pool,
         };
-        if !here {
+        let directive = Directive::find(name, scope).ok_or_else(|| unknown(name))?;
+        if !directive.is_in(scope) {
             return Err(match place {
                 Place::Global => "belongs in the section of a pool, not in [global]".to_owned(),
                 Place::Pool(_) => "belongs in [global], not in the section of a pool".to_owned(),
@@ -298,6 +298,7 @@ impl<'a> Reader<'a> {
         }
         // A folder's name is no pattern.
         let folder = written.origin.file.parent().unwrap_or(Path::new(""));
+        let folder = self.surroundings.prefix.as_deref().unwrap_or(folder);
         let folder = glob::Pattern::escape(&folder.to_string_lossy());
         let pattern = Path::new(&folder).join(pattern);
         // `*` leaves out hidden files, as in a shell, and so what editors and package managers leave behind.

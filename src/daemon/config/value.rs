@@ -1,16 +1,20 @@
 //! Values, one function a kind. Each error is a rule: it says what would be right.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use nix::sys::resource::RLIM_INFINITY;
+
 use super::raw::Target;
-use super::{LogLevel, Mount};
+use super::{ErrorLog, Facility, LogFormat, LogLevel, Mount};
 
 /// Longest time, in seconds: a year. An instant this far ahead can be computed on any clock.
 const MAX_SECONDS: u64 = 365 * 24 * 60 * 60;
+
+/// Largest resource limit that is a number.
+const MAX_LIMIT: u64 = i64::MAX.unsigned_abs();
 
 /// A whole number in decimal digits.
 pub fn number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
@@ -115,12 +119,124 @@ pub fn log_level(text: &str) -> Result<LogLevel, String> {
     )
 }
 
-/// A path that begins with `/`.
-pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
-    if text.starts_with('/') {
-        Ok(text.into())
+/// The log's destination: a path, `syslog`, or one of the names of standard error.
+pub fn error_log(text: &str) -> Result<ErrorLog, String> {
+    // Standard error may be a socket, which cannot be opened by name.
+    const STANDARD_ERROR: [&str; 3] = ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"];
+    if text == "syslog" {
+        Ok(ErrorLog::Syslog)
+    } else if STANDARD_ERROR.contains(&text) {
+        Ok(ErrorLog::Stderr)
     } else {
-        Err("must be an absolute path (one that begins with /)".to_owned())
+        Ok(ErrorLog::File(text.into()))
+    }
+}
+
+/// The forms of the log's lines.
+pub fn log_format(text: &str) -> Result<LogFormat, String> {
+    word(
+        text,
+        &[("php-fpm", LogFormat::PhpFpm), ("json", LogFormat::Json)],
+    )
+}
+
+/// A name for the system's log, which ends it with a colon or a bracket.
+pub fn ident(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 48;
+    let plain = |c: char| c.is_ascii_graphic() && !":[]".contains(c);
+    if (1..=LONGEST).contains(&text.len()) && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "must be from 1 to {LONGEST} ASCII characters, without blanks, colons and brackets"
+        ))
+    }
+}
+
+/// The subjects of the system's log, as RFC 3164 numbers them, in the words of `syslog(3)`.
+const FACILITIES: &[(&str, Facility)] = &[
+    ("auth", Facility(4)),
+    ("authpriv", Facility(10)),
+    ("cron", Facility(9)),
+    ("daemon", Facility(3)),
+    ("ftp", Facility(11)),
+    ("kern", Facility(0)),
+    ("local0", Facility(16)),
+    ("local1", Facility(17)),
+    ("local2", Facility(18)),
+    ("local3", Facility(19)),
+    ("local4", Facility(20)),
+    ("local5", Facility(21)),
+    ("local6", Facility(22)),
+    ("local7", Facility(23)),
+    ("lpr", Facility(6)),
+    ("mail", Facility(2)),
+    ("news", Facility(7)),
+    ("syslog", Facility(5)),
+    ("user", Facility(1)),
+    ("uucp", Facility(8)),
+];
+
+/// A subject of the system's log, perhaps with `LOG_` before it.
+pub fn facility(text: &str) -> Result<Facility, String> {
+    let text = text.to_ascii_lowercase();
+    word(text.strip_prefix("log_").unwrap_or(&text), FACILITIES)
+}
+
+impl Display for Facility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = FACILITIES.iter().find(|(_, facility)| facility == self);
+        f.write_str(known.map_or("daemon", |(name, _)| name))
+    }
+}
+
+/// A nice value, as of `setpriority(2)`; the system takes 20 for 19.
+pub fn priority(text: &str) -> Result<i32, String> {
+    const RANGE: RangeInclusive<i32> = -20..=20;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    match text.parse() {
+        Ok(value) if RANGE.contains(&value) && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Ok(value)
+        }
+        _ => Err("must be a whole number from -20 (most urgent) to 20".to_owned()),
+    }
+}
+
+/// A resource limit; 0 leaves what there is.
+pub fn limit(text: &str) -> Result<Option<u64>, String> {
+    let limit = number(text, 0..=MAX_LIMIT)?;
+    Ok(Some(limit).filter(|limit| *limit > 0))
+}
+
+/// A resource limit that may be `unlimited`.
+pub fn limit_or_none(text: &str) -> Result<Option<u64>, String> {
+    if text.eq_ignore_ascii_case("unlimited") {
+        return Ok(Some(RLIM_INFINITY));
+    }
+    limit(text).map_err(|rule| format!("{rule}, or unlimited"))
+}
+
+/// Words with commas between them.
+pub fn names(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = text
+        .split(',')
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect();
+    if names.is_empty() {
+        Err("must be names or numbers with commas between them".to_owned())
+    } else {
+        Ok(names)
+    }
+}
+
+/// A path of requests that preforkd looks at itself. As in php-fpm, it cannot hold what a URL would have to escape.
+pub fn request_path(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/_-.~".contains(c);
+    if text.starts_with('/') && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a path of requests: a /, then letters, digits and / _ - . ~".to_owned())
     }
 }
 
@@ -290,14 +406,6 @@ mod tests {
             word("x", &[("a", 1), ("b", 2)]),
             Err("must be a or b".to_owned())
         );
-    }
-
-    #[test]
-    fn paths() {
-        assert_eq!(absolute_path("/run/x"), Ok(PathBuf::from("/run/x")));
-        for text in ["", "run/x", "./x", "~/x", "syslog"] {
-            assert!(absolute_path(text).is_err(), "{text}");
-        }
     }
 
     #[test]

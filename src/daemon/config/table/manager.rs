@@ -147,23 +147,4 @@ pub static MANAGER: &[Directive] = &[
         },
         text: "Requests after which a worker is replaced by a new one, against leaks; 0 is never.",
     },
-    Directive {
-        name: "request_terminate_timeout",
-        shape: One,
-        default: Some("0"),
-        source: PhpFpm,
-        reader: Reader::Pool {
-            set: |pool, entry| {
-                pool.request_terminate_timeout
-                    .set(entry, value::time(&entry.text, 0))
-            },
-            show: |pool| {
-                Shown::One(
-                    pool.request_terminate_timeout
-                        .map_or("0".to_owned(), seconds),
-                )
-            },
-        },
-        text: "The longest a request may take, a time with s, m, h or d; then its worker is ended. 0 is no limit.",
-    },
 ];

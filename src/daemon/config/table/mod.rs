@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use nix::sys::resource::RLIM_INFINITY;
+
 use super::directive::Source::PhpOnly;
 use super::directive::{Directive, Reader, Shape};
 
@@ -11,6 +13,7 @@ mod application;
 mod global;
 mod manager;
 mod pool;
+mod requests;
 
 /// Every directive, in the order of the reference.
 pub fn table() -> impl Iterator<Item = &'static Directive> {
@@ -18,6 +21,7 @@ pub fn table() -> impl Iterator<Item = &'static Directive> {
         global::GLOBAL,
         pool::POOL,
         manager::MANAGER,
+        requests::REQUESTS,
         application::APPLICATION,
     ]
     .into_iter()
@@ -38,6 +42,15 @@ const fn ignored(name: &'static str, shape: Shape, reader: Reader) -> Directive 
 
 fn seconds(time: Duration) -> String {
     format!("{}s", time.as_secs())
+}
+
+/// A resource limit.
+fn rlimit(limit: Option<u64>) -> String {
+    match limit {
+        None => "0".to_owned(),
+        Some(RLIM_INFINITY) => "unlimited".to_owned(),
+        Some(limit) => limit.to_string(),
+    }
 }
 
 fn yes_or_no(flag: bool) -> String {

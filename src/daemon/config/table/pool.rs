@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 
-use super::{ignored, yes_or_no};
+use preforkd_worker::allowed::AllowedClients;
+
+use super::{ignored, rlimit, yes_or_no};
 use crate::config::directive::Shape::{Map, One};
-use crate::config::directive::Source::PhpFpm;
+use crate::config::directive::Source::{Differs, Ours, PhpFpm};
 use crate::config::directive::{Directive, Reader, Shown};
 use crate::config::raw::push;
-use crate::config::{listen, value};
+use crate::config::{Acl, Pool, listen, value};
 
 /// Where a pool listens, whom it runs as, and in what surroundings.
 pub static POOL: &[Directive] = &[
@@ -15,12 +17,16 @@ pub static POOL: &[Directive] = &[
         name: "prefix",
         shape: One,
         default: None,
-        source: PhpFpm,
+        source: Differs {
+            there: "without it and -p, relative paths start at the compiled prefix (/usr)",
+            here: "without it and -p, a relative path is an error",
+            why: "Nobody wants sockets and logs below /usr.",
+        },
         reader: Reader::Pool {
-            set: |pool, entry| pool.prefix.set(entry, value::absolute_path(&entry.text)),
+            set: |pool, entry| pool.prefix.set(entry, Ok(entry.text.clone().into())),
             show: |_| Shown::Hidden,
         },
-        text: "The folder that relative paths of the pool start at: an absolute path of an existing folder. Without it, paths have to be absolute.",
+        text: "The folder that relative paths of the pool start at, an existing one. Without it that of -p; without both, paths have to be absolute.",
     },
     Directive {
         name: "listen",
@@ -84,6 +90,54 @@ pub static POOL: &[Directive] = &[
         },
         text: "The permission bits of a Unix socket, in octal. The web server needs to write.",
     },
+    Directive {
+        name: "listen.acl_users",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.listen_acl_users.set(entry, value::names(&entry.text)),
+            show: |pool| {
+                show_acl(pool, |acl| {
+                    acl.users.iter().map(ToString::to_string).collect()
+                })
+            },
+        },
+        text: "Users that may connect to a Unix socket, names or numbers with commas between them. With it, listen.owner and listen.group are ignored.",
+    },
+    Directive {
+        name: "listen.acl_groups",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.listen_acl_groups.set(entry, value::names(&entry.text)),
+            show: |pool| {
+                show_acl(pool, |acl| {
+                    acl.groups.iter().map(ToString::to_string).collect()
+                })
+            },
+        },
+        text: "Groups whose members may connect to a Unix socket, as in listen.acl_users.",
+    },
+    Directive {
+        name: "listen.allowed_clients",
+        shape: One,
+        default: None,
+        source: Differs {
+            there: "only the first 12 of the 16 bytes of an IPv6 address count, and there are no networks",
+            here: "addresses count in full, and networks (10.0.0.0/8, 2001:db8::/32) can be written, too",
+            why: "An address that is not in the list must not get in.",
+        },
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.allowed_clients
+                    .set(entry, Ok(AllowedClients::parse(&entry.text)))
+            },
+            show: |pool| pool.allowed_clients.as_ref().into(),
+        },
+        text: "Addresses and networks that may connect over TCP, with commas between them; without it, anybody may. If none of them is an address, nobody may.",
+    },
     ignored("listen.setfib", One, Reader::IgnoredInPool),
     Directive {
         name: "user",
@@ -94,7 +148,7 @@ pub static POOL: &[Directive] = &[
             set: |pool, entry| pool.user.set(entry, Ok(entry.text.clone())),
             show: |pool| pool.identity.as_ref().map(|identity| &identity.user).into(),
         },
-        text: "The user that workers run as, a name or a number, but not root. Required if the daemon is root; else ignored with a notice.",
+        text: "The user that workers run as, a name or a number, but not root (unless -R allows it). Required if the daemon is root; else ignored with a notice.",
     },
     Directive {
         name: "group",
@@ -105,7 +159,18 @@ pub static POOL: &[Directive] = &[
             set: |pool, entry| pool.group.set(entry, Ok(entry.text.clone())),
             show: |pool| pool.identity.as_ref().map(|identity| identity.gid).into(),
         },
-        text: "The group that workers run as, a name or a number, but not root's. Without it the user's primary group. Ignored with a notice if the daemon is not root.",
+        text: "The group that workers run as, a name or a number, but not root's (unless -R allows it). Without it the user's primary group. Ignored with a notice if the daemon is not root.",
+    },
+    Directive {
+        name: "chroot",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.chroot.set(entry, Ok(entry.text.clone().into())),
+            show: |pool| pool.chroot.as_ref().map(|path| path.display()).into(),
+        },
+        text: "The folder that becomes the root of workers, an existing one; $prefix at its start is the pool's prefix. Ignored with a notice if the daemon is not root.",
     },
     Directive {
         name: "chdir",
@@ -116,7 +181,79 @@ pub static POOL: &[Directive] = &[
             set: |pool, entry| pool.chdir.set(entry, Ok(entry.text.clone().into())),
             show: |pool| pool.chdir.as_ref().map(|path| path.display()).into(),
         },
-        text: "The working directory of workers, an existing folder. Without it the daemon's.",
+        text: "The working directory of workers, an existing folder, inside of chroot if there is one. Without it the daemon's, or / in a chroot.",
+    },
+    Directive {
+        name: "process.priority",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.process_priority
+                    .set(entry, value::priority(&entry.text))
+            },
+            show: |pool| pool.priority.into(),
+        },
+        text: "The nice value of workers, from -20 (most urgent) to 20. Ignored with a notice if the daemon is not root.",
+    },
+    Directive {
+        name: "process.dumpable",
+        shape: One,
+        default: Some("no"),
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.process_dumpable.set(entry, value::flag(&entry.text)),
+            show: |pool| Shown::One(yes_or_no(pool.dumpable)),
+        },
+        text: "Whether workers may dump core, and be traced by processes of their user, although they were root once.",
+    },
+    Directive {
+        name: "no_new_privs",
+        shape: One,
+        default: Some("yes"),
+        source: Ours,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.no_new_privs.set(entry, value::flag(&entry.text)),
+            show: |pool| Shown::One(yes_or_no(pool.no_new_privs)),
+        },
+        text: "Whether workers, and all they start, are kept from gaining privileges. With yes, sudo and programs with the set-user-ID bit do not work for the application.",
+    },
+    Directive {
+        name: "apparmor_hat",
+        shape: One,
+        default: None,
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.apparmor_hat.set(entry, Ok(entry.text.clone())),
+            show: |pool| pool.apparmor_hat.as_ref().into(),
+        },
+        text: "The AppArmor profile that workers change to.",
+    },
+    Directive {
+        name: "rlimit_files",
+        shape: One,
+        default: Some("0"),
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.rlimit_files.set(entry, value::limit(&entry.text)),
+            show: |pool| Shown::One(rlimit(pool.rlimit_files)),
+        },
+        text: "The most files that a worker may have open, soft and hard limit; 0 leaves what there is.",
+    },
+    Directive {
+        name: "rlimit_core",
+        shape: One,
+        default: Some("0"),
+        source: PhpFpm,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.rlimit_core
+                    .set(entry, value::limit_or_none(&entry.text))
+            },
+            show: |pool| Shown::One(rlimit(pool.rlimit_core)),
+        },
+        text: "The largest core file of a worker in bytes, or unlimited, soft and hard limit; 0 leaves what there is.",
     },
     Directive {
         name: "env",
@@ -149,7 +286,11 @@ pub static POOL: &[Directive] = &[
         name: "catch_workers_output",
         shape: One,
         default: Some("yes"),
-        source: PhpFpm,
+        source: Differs {
+            there: "no, which sends it to /dev/null",
+            here: "yes",
+            why: "What an application prints when it cannot start is what a person needs to see.",
+        },
         reader: Reader::Pool {
             set: |pool, entry| {
                 pool.catch_workers_output
@@ -157,7 +298,7 @@ pub static POOL: &[Directive] = &[
             },
             show: |pool| Shown::One(yes_or_no(pool.catch_workers_output)),
         },
-        text: "Whether what workers write to standard output and standard error goes to the log. php-fpm's default is no, which loses it.",
+        text: "Whether what workers write to standard output and standard error goes to the log.",
     },
     Directive {
         name: "decorate_workers_output",
@@ -179,3 +320,10 @@ pub static POOL: &[Directive] = &[
     ignored("php_admin_value", Map, Reader::IgnoredInPool),
     ignored("php_admin_flag", Map, Reader::IgnoredInPool),
 ];
+
+fn show_acl(pool: &Pool, ids: fn(&Acl) -> Vec<String>) -> Shown {
+    match pool.listen_acl.as_ref().map(ids) {
+        Some(ids) if !ids.is_empty() => Shown::One(ids.join(",")),
+        Some(_) | None => Shown::Unset,
+    }
+}

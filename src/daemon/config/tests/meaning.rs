@@ -10,9 +10,22 @@ fn the_least_configuration_and_its_defaults() {
         Config {
             global: Global {
                 pid: None,
-                error_log: None,
+                error_log: ErrorLog::File("/var/log/preforkd.log".into()),
+                syslog_ident: "preforkd".to_owned(),
+                syslog_facility: Facility(3),
                 log_level: LogLevel::Notice,
+                log_format: LogFormat::PhpFpm,
+                log_limit: 8192,
+                log_buffering: true,
+                emergency_restart_threshold: 0,
+                emergency_restart_interval: Duration::ZERO,
                 process_control_timeout: Duration::from_secs(30),
+                process_max: None,
+                process_priority: None,
+                daemonize: true,
+                rlimit_files: None,
+                rlimit_core: None,
+                systemd_interval: Some(Duration::from_secs(10)),
             },
             pools: vec![Pool {
                 name: "site".to_owned(),
@@ -21,8 +34,17 @@ fn the_least_configuration_and_its_defaults() {
                 listen_owner: None,
                 listen_group: None,
                 listen_mode: 0o660,
+                listen_acl: None,
+                allowed_clients: None,
                 identity: None,
+                chroot: None,
                 chdir: None,
+                priority: None,
+                dumpable: false,
+                no_new_privs: true,
+                apparmor_hat: None,
+                rlimit_files: None,
+                rlimit_core: None,
                 env: vec![],
                 clear_env: true,
                 limits: Limits {
@@ -32,11 +54,23 @@ fn the_least_configuration_and_its_defaults() {
                 },
                 max_requests: 0,
                 request_terminate_timeout: None,
+                track_finished: false,
+                request_slowlog_timeout: None,
+                request_slowlog_trace_depth: 20,
+                slowlog: None,
+                status_path: None,
+                status_listen: None,
+                ping_path: None,
+                ping_response: "pong".to_owned(),
+                access_log: None,
+                access_format: "%R - %u %t \"%m %r\" %s".to_owned(),
+                access_suppress: vec![],
                 catch_workers_output: true,
                 decorate_workers_output: true,
                 application: Application::Hello,
             }],
             notices: vec![],
+            warnings: vec![],
         }
     );
 }
@@ -44,35 +78,103 @@ fn the_least_configuration_and_its_defaults() {
 #[test]
 fn every_directive_of_global() {
     let text = "pid = /run/x.pid\n[GLOBAL]\nerror_log = /var/log/x.log\nLog_Level = warn\n\
-                process_control_timeout = 2m\ndaemonize = no\n";
+                syslog.ident = pools\nsyslog.facility = LOG_LOCAL7\nlog_format = JSON\n\
+                log_limit = 512\nlog_buffering = no\n\
+                emergency_restart_threshold = 3\nemergency_restart_interval = 1m\n\
+                process_control_timeout = 2m\nprocess.max = 4\nprocess.priority = -19\n\
+                daemonize = no\nrlimit_files = 1024\nrlimit_core = unlimited\nsystemd_interval = 0\n";
     let config = loaded(&format!("{text}{}", pool_with("")));
     assert_eq!(
         config.global,
         Global {
             pid: Some("/run/x.pid".into()),
-            error_log: Some("/var/log/x.log".into()),
+            error_log: ErrorLog::File("/var/log/x.log".into()),
+            syslog_ident: "pools".to_owned(),
+            syslog_facility: Facility(23),
             log_level: LogLevel::Warning,
+            log_format: LogFormat::Json,
+            log_limit: 512,
+            log_buffering: false,
+            emergency_restart_threshold: 3,
+            emergency_restart_interval: Duration::from_secs(60),
             process_control_timeout: Duration::from_secs(120),
+            process_max: Some(4),
+            process_priority: Some(-19),
+            daemonize: false,
+            rlimit_files: Some(1024),
+            rlimit_core: Some(u64::MAX),
+            systemd_interval: None,
         }
     );
     assert_eq!(config.notices, Vec::<String>::new());
 }
 
 #[test]
-fn standard_error_is_no_file() {
-    for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
-        let config = loaded(&format!("error_log = {name}\n{}", pool_with("")));
-        assert_eq!(config.global.error_log, None, "{name}");
+fn where_the_log_goes() {
+    for (lines, log) in [
+        ("error_log = /dev/stderr", ErrorLog::Stderr),
+        ("error_log = /dev/fd/2", ErrorLog::Stderr),
+        ("error_log = /proc/self/fd/2", ErrorLog::Stderr),
+        ("error_log = syslog", ErrorLog::Syslog),
+        ("error_log = /x.log", ErrorLog::File("/x.log".into())),
+        ("error_log = log/x", ErrorLog::File("/var/log/x".into())),
+        ("", ErrorLog::File("/var/log/preforkd.log".into())),
+        ("daemonize = no", ErrorLog::Stderr),
+    ] {
+        let config = loaded(&format!("{lines}\n{}", pool_with("")));
+        assert_eq!(config.global.error_log, log, "{lines}");
+    }
+    let case = Case::new(&format!("error_log = syslog\n{}", pool_with("")));
+    for (daemonize, log) in [(false, ErrorLog::Stderr), (true, ErrorLog::Syslog)] {
+        let surroundings = Surroundings {
+            daemonize: Some(daemonize),
+            force_stderr: true,
+            ..SURROUNDINGS
+        };
+        let config = case.load_in("x.conf", &surroundings).unwrap();
+        assert_eq!(config.global.error_log, log);
     }
 }
 
 #[test]
-fn staying_in_the_foreground_is_said() {
-    let config = loaded(&format!("daemonize = yes\n{}", pool_with("")));
-    assert_eq!(
-        config.notices,
-        ["daemonize = yes has no effect: preforkd stays in the foreground"]
+fn what_the_command_line_says() {
+    let case = Case::new(
+        "[a]\nlisten = run/a\npm = static\npm.max_children = 1\napp = hello\ninclude = more\n\
+         error_log = log/x\n",
     );
+    case.write(
+        "dir/more",
+        "chdir = sub\n[global]\nerror_log = log/x\ndaemonize = no\n",
+    );
+    fs::create_dir(case.path("dir/sub")).unwrap();
+    case.write(
+        "x.conf",
+        &fs::read_to_string(case.path("x.conf"))
+            .unwrap()
+            .replace("error_log = log/x\n", ""),
+    );
+    let surroundings = Surroundings {
+        prefix: Some(case.path("dir")),
+        pid: Some("/run/x.pid".into()),
+        daemonize: Some(true),
+        ..SURROUNDINGS
+    };
+    let config = case.load_in("x.conf", &surroundings).unwrap();
+    assert_eq!(config.pools[0].listen, Listen::Unix(case.path("dir/run/a")));
+    assert_eq!(config.pools[0].chdir, Some(case.path("dir/sub")));
+    assert_eq!(
+        config.global.error_log,
+        ErrorLog::File(case.path("dir/log/x"))
+    );
+    assert_eq!(config.global.pid, Some("/run/x.pid".into()));
+    assert!(config.global.daemonize);
+    assert_eq!(config.notices, Vec::<String>::new());
+
+    // As in php-fpm, the file counts more than -g.
+    case.write("dir/more", "[global]\npid = run/a.pid\n");
+    let config = case.load_in("x.conf", &surroundings).unwrap();
+    assert_eq!(config.global.pid, Some(case.path("dir/run/a.pid")));
+    assert_eq!(config.notices.len(), 1);
 }
 
 #[test]
@@ -83,6 +185,14 @@ fn every_directive_of_a_pool() {
          listen = run/$pool.sock\n\
          listen.backlog = 100\n\
          listen.mode = 0600\n\
+         listen.acl_users = \"www-data, 4242, www-data\"\n\
+         listen.acl_groups = 4243\n\
+         listen.allowed_clients = 127.0.0.1,::1\n\
+         process.dumpable = yes\n\
+         no_new_privs = no\n\
+         apparmor_hat = site\n\
+         rlimit_files = 100\n\
+         rlimit_core = 0\n\
          chdir = dir\n\
          env[A] = 1\n\
          env[B] = $COLOUR\n\
@@ -101,6 +211,18 @@ fn every_directive_of_a_pool() {
          pm.process_idle_timeout = 1m\n\
          pm.max_requests = 500\n\
          request_terminate_timeout = 90s\n\
+         request_terminate_timeout_track_finished = yes\n\
+         request_slowlog_timeout = 5s\n\
+         request_slowlog_trace_depth = 7\n\
+         slowlog = dir/$pool.slow\n\
+         pm.status_path = /status\n\
+         pm.status_listen = 9001\n\
+         ping.path = /ping\n\
+         ping.response = here\n\
+         access.log = dir/access\n\
+         access.format = \"%m %{REMOTE_ADDR}e\"\n\
+         access.suppress_path[] = /ping\n\
+         access.suppress_path[] = /health.html\n\
          catch_workers_output = no\n\
          decorate_workers_output = off\n\
          wsgi = shop.wsgi:app\n\
@@ -112,6 +234,7 @@ fn every_directive_of_a_pool() {
          wsgi.warmup[] = \"/a?b=c&d\"\n\
          mount = /shop/\n",
     );
+    let www = User::from_name("www-data").unwrap().unwrap();
     let config = case.load().unwrap();
     let env = [
         ("A", "2"),
@@ -130,8 +253,20 @@ fn every_directive_of_a_pool() {
             listen_owner: None,
             listen_group: None,
             listen_mode: 0o600,
+            listen_acl: Some(Acl {
+                users: vec![www.uid, Uid::from_raw(4242)],
+                groups: vec![Gid::from_raw(4243)],
+            }),
+            allowed_clients: Some(AllowedClients::parse("127.0.0.1,::1").0),
             identity: None,
+            chroot: None,
             chdir: Some(case.path("dir")),
+            priority: None,
+            dumpable: true,
+            no_new_privs: false,
+            apparmor_hat: Some("site".to_owned()),
+            rlimit_files: Some(100),
+            rlimit_core: None,
             env: env.map(|(k, v)| (k.into(), v.into())).to_vec(),
             clear_env: false,
             limits: Limits {
@@ -145,6 +280,17 @@ fn every_directive_of_a_pool() {
             },
             max_requests: 500,
             request_terminate_timeout: Some(Duration::from_secs(90)),
+            track_finished: true,
+            request_slowlog_timeout: Some(Duration::from_secs(5)),
+            request_slowlog_trace_depth: 7,
+            slowlog: Some(case.path("dir/site.slow")),
+            status_path: Some("/status".to_owned()),
+            status_listen: Some(Listen::Port(9001)),
+            ping_path: Some("/ping".to_owned()),
+            ping_response: "here".to_owned(),
+            access_log: Some(case.path("dir/access")),
+            access_format: "%m %{REMOTE_ADDR}e".to_owned(),
+            access_suppress: vec!["/ping".to_owned(), "/health.html".to_owned()],
             catch_workers_output: false,
             decorate_workers_output: false,
             application: Application::Wsgi(Wsgi {
@@ -308,11 +454,7 @@ fn a_folder_whose_name_looks_like_a_pattern() {
     let case = Case::new("");
     case.write("[a]*/x.conf", "include = pools");
     case.write("[a]*/pools", &pool_with(""));
-    let surroundings = Surroundings {
-        effective_uid: PERSON,
-        variable: &|_| None,
-    };
-    let config = load(&case.path("[a]*/x.conf"), &surroundings).unwrap();
+    let config = case.load_in("[a]*/x.conf", &SURROUNDINGS).unwrap();
     assert_eq!(config.pools.len(), 1);
 }
 
@@ -403,14 +545,99 @@ fn owners_of_a_socket() {
 }
 
 #[test]
+fn root_is_allowed_by_the_command_line() {
+    let surroundings = Surroundings {
+        effective_uid: ROOT,
+        allow_root: true,
+        ..SURROUNDINGS
+    };
+    let root = |gid| Identity {
+        user: "root".to_owned(),
+        uid: ROOT,
+        gid: Gid::from_raw(gid),
+        home: "/root".into(),
+    };
+    for (lines, identity) in [
+        ("", None),
+        ("user = root", Some(root(0))),
+        ("user = 0\ngroup = 4242", Some(root(4242))),
+        ("group = 4242", Some(root(4242))),
+        ("group = root", Some(root(0))),
+    ] {
+        let config = Case::new(&pool_with(lines)).load_in("x.conf", &surroundings);
+        assert_eq!(config.unwrap().pools[0].identity, identity, "{lines}");
+    }
+}
+
+#[test]
+fn what_workers_of_root_are_confined_to() {
+    let case = Case::new(&pool_with(
+        "user = www-data\nprefix = @\nchroot = $prefix/dir\nchdir = sub\nprocess.priority = 5\n",
+    ));
+    fs::create_dir(case.path("dir/sub")).unwrap();
+    let pool = case.load_as(ROOT).unwrap().pools.remove(0);
+    assert_eq!(pool.chroot, Some(case.path("dir")));
+    assert_eq!(pool.chdir, Some("/sub".into()));
+    assert_eq!(pool.priority, Some(5));
+
+    let text = pool_with("user = www-data\nchroot = @/dir\npython = /bin/python\n");
+    let case = Case::new(&text.replace("app = hello", "wsgi = a"));
+    case.write("dir/bin/python", "");
+    fs::set_permissions(case.path("dir/bin/python"), Permissions::from_mode(0o755)).unwrap();
+    let pool = case.load_as(ROOT).unwrap().pools.remove(0);
+    assert_eq!(pool.chdir, Some("/".into()));
+    match pool.application {
+        Application::Wsgi(wsgi) => assert_eq!(wsgi.python, Path::new("/bin/python")),
+        Application::Hello => panic!("it is a wsgi pool"),
+    }
+}
+
+#[test]
+fn an_acl_counts_more_than_the_owner() {
+    let lines =
+        "user = www-data\nlisten = /run/x\nlisten.owner = www-data\nlisten.acl_users = www-data\n";
+    let config = Case::new(&pool_with(lines)).load_as(ROOT).unwrap();
+    let pool = &config.pools[0];
+    assert_eq!((pool.listen_owner, pool.listen_group), (None, None));
+    assert!(pool.listen_acl.is_some());
+    assert_eq!(
+        config.warnings,
+        ["[pool site] ACL set, listen.owner = 'www-data' is ignored"]
+    );
+}
+
+#[test]
+fn clients_that_are_none_are_warned_of() {
+    let config = loaded(&pool_with("listen.allowed_clients = localhost"));
+    assert_eq!(
+        config.pools[0].allowed_clients,
+        Some(AllowedClients::default())
+    );
+    assert_eq!(
+        config.warnings,
+        [
+            "[pool site] Wrong IP address 'localhost' in listen.allowed_clients",
+            "[pool site] There are no allowed addresses",
+        ]
+    );
+}
+
+#[test]
 fn what_only_root_can_do_is_ignored_with_a_notice() {
-    let lines = "user = ghost\ngroup = ghosts\nlisten.owner = ghost";
+    let lines = "user = ghost\ngroup = ghosts\nlisten.owner = ghost\nchroot = /nowhere\nprocess.priority = 1";
     let config = loaded(&pool_with(lines));
     assert_eq!(config.pools[0].identity, None);
     assert_eq!(
         config.notices,
-        ["listen.owner", "user", "group"].map(|name| format!(
-            "[pool site] '{name}' directive is ignored when preforkd is not running as root"
+        [
+            "listen.owner",
+            "user",
+            "group",
+            "chroot",
+            "process.priority"
+        ]
+        .map(|name| format!(
+            "[pool site] '{name}' directive is ignored when FPM is not running as root"
         ))
     );
 }
@@ -425,7 +652,9 @@ fn the_dump_shows_what_is_in_effect() {
     for line in [
         "[global]",
         "\tpid = /run/x.pid",
-        "\terror_log = undefined",
+        "\terror_log = /var/log/preforkd.log",
+        "\tprocess.max = 0",
+        "\tprocess.priority = undefined",
         "\tprocess_control_timeout = 30s",
         "[site]",
         "\tlisten = 9000",

@@ -217,6 +217,42 @@ fn one_mistake_in_a_line() {
             "listen = /run/: must be the path of a socket, not a folder".to_owned(),
         ),
         (
+            "pm.status_listen = 9000",
+            "pm.status_listen = 9000: is already taken by listen = 9000 of [site] (@/x.conf:2): choose another".to_owned(),
+        ),
+        (
+            "pm.status_path = status",
+            "pm.status_path = status: must be a path of requests: a /, then letters, digits and / _ - . ~".to_owned(),
+        ),
+        (
+            "pm.status_path = /",
+            "pm.status_path = /: must have at least 2 characters: / is the application's, unless pm.status_listen is set".to_owned(),
+        ),
+        (
+            "ping.path = /",
+            "ping.path = /: must have at least 2 characters: / is the application's".to_owned(),
+        ),
+        (
+            "request_slowlog_timeout = 1",
+            "request_slowlog_timeout = 1: needs a file to write to: add slowlog = /FILE".to_owned(),
+        ),
+        (
+            "slowlog = @/none/slow",
+            "slowlog = @/none/slow: must be in an existing folder; @/none is none: make it".to_owned(),
+        ),
+        (
+            "access.format = \"%s %X\"",
+            "access.format = %s %X: Invalid token in the access.format (%X)".to_owned(),
+        ),
+        (
+            "access.log = @/dir",
+            "access.log = @/dir: must be a file; @/dir is a folder".to_owned(),
+        ),
+        (
+            "listen.acl_users = \" , \"",
+            "listen.acl_users =  , : must be names or numbers with commas between them".to_owned(),
+        ),
+        (
             "chdir = @/none",
             "chdir = @/none: must be an existing folder; @/none: No such file or directory (os error 2)".to_owned(),
         ),
@@ -261,12 +297,32 @@ fn mistakes_in_global() {
             "listen = 1: belongs in the section of a pool, not in [global]",
         ),
         (
-            "pid = x.pid",
-            "pid = x.pid: must be an absolute path (one that begins with /)",
+            "syslog.facility = kernel",
+            "syslog.facility = kernel: must be auth, authpriv, cron, daemon,",
         ),
         (
-            "error_log = syslog",
-            "error_log = syslog: must be an absolute path (one that begins with /)",
+            "syslog.ident = \"a b\"",
+            "syslog.ident = a b: must be from 1 to 48 ASCII characters",
+        ),
+        (
+            "log_limit = 511",
+            "log_limit = 511: must be a whole number from 512 to 1048576",
+        ),
+        (
+            "process.priority = 21",
+            "process.priority = 21: must be a whole number from -20 (most urgent) to 20",
+        ),
+        (
+            "rlimit_files = unlimited",
+            "rlimit_files = unlimited: must be a whole number from 0 to 9223372036854775807",
+        ),
+        (
+            "rlimit_core = -1",
+            "rlimit_core = -1: must be a whole number from 0 to 9223372036854775807, or unlimited",
+        ),
+        (
+            "process.max = 3",
+            "process.max = 3: must be at least 4, the workers that the pools have at their start",
         ),
         (
             "log_level = loud",

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,20 @@ mod samples;
 
 const ROOT: Uid = Uid::from_raw(0);
 const PERSON: Uid = Uid::from_raw(1000);
+
+/// An ordinary user's command line without flags.
+const SURROUNDINGS: Surroundings<'static> = Surroundings {
+    effective_uid: PERSON,
+    allow_root: false,
+    prefix: None,
+    pid: None,
+    daemonize: None,
+    force_stderr: false,
+    variable: &|name| match name {
+        "COLOUR" => Some(OsString::from_vec(b"green".to_vec())),
+        _ => None,
+    },
+};
 
 /// A folder with a configuration in it, beside what a configuration can refer to: a folder `dir`, a file `file`, and an
 /// executable `python`.
@@ -58,12 +73,13 @@ impl Case {
     fn load_file(&self, name: &str, effective_uid: Uid) -> Result<Config, Vec<String>> {
         let surroundings = Surroundings {
             effective_uid,
-            variable: &|name| match name {
-                "COLOUR" => Some("green".into()),
-                _ => None,
-            },
+            ..SURROUNDINGS
         };
-        load(&self.path(name), &surroundings).map_err(|problems| {
+        self.load_in(name, &surroundings)
+    }
+
+    fn load_in(&self, name: &str, surroundings: &Surroundings<'_>) -> Result<Config, Vec<String>> {
+        load(&self.path(name), surroundings).map_err(|problems| {
             let text = problems.to_string().replace(&self.at(), "@");
             text.lines().map(str::to_owned).collect()
         })
