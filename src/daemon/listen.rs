@@ -58,6 +58,12 @@ struct SocketFile {
 }
 
 impl SocketFile {
+    fn at(path: &Path) -> Option<Arc<Self>> {
+        let identity = identity(path)?;
+        let path = path.to_path_buf();
+        Some(Arc::new(Self { path, identity }))
+    }
+
     /// Whether nobody has put another in its place.
     fn is_there(&self) -> bool {
         identity(&self.path) == Some(self.identity)
@@ -69,6 +75,12 @@ impl Listener {
     #[must_use]
     pub fn socket(&self) -> &OwnedFd {
         &self.socket
+    }
+
+    /// Whether its file is removed at the end.
+    #[must_use]
+    pub fn was_bound_here(&self) -> bool {
+        self.file.is_some()
     }
 
     /// The same socket for another generation of the pool, with a descriptor of its own.
@@ -106,11 +118,39 @@ impl Listener {
     }
 }
 
+/// A socket that was listened on before this program began.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Whether the program before, under this pid, bound it; else the service manager did, and keeps its file.
+    pub is_ours: bool,
+}
+
+impl Inherited {
+    /// Closes it: it is no pool's.
+    pub fn close(self) {
+        let bound = getsockname::<UnixAddr>(self.socket.as_raw_fd()).ok();
+        let path = bound
+            .as_ref()
+            .and_then(UnixAddr::path)
+            .map(Path::to_path_buf);
+        tracing::info!(
+            "closing inherited socket fd={}, no pool's",
+            self.socket.as_raw_fd()
+        );
+        if let Some(path) = path.filter(|_| self.is_ours) {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// Listens for `pool`, on one of `inherited` if it has the pool's address.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn open(pool: &config::Pool, inherited: &mut Vec<OwnedFd>) -> Result<Listener, Error> {
+pub fn open(pool: &config::Pool, inherited: &mut Vec<Inherited>) -> Result<Listener, Error> {
     let address = pool.listen.to_string();
     let system = |error| Error::System {
         address: address.clone(),
@@ -118,15 +158,19 @@ pub fn open(pool: &config::Pool, inherited: &mut Vec<OwnedFd>) -> Result<Listene
     };
     let listener = match inherited
         .iter()
-        .position(|socket| listens_on(socket, &pool.listen))
+        .position(|inherited| listens_on(&inherited.socket, &pool.listen))
     {
         Some(index) => {
-            let socket = inherited.swap_remove(index);
+            let Inherited { socket, is_ours } = inherited.swap_remove(index);
             tracing::info!(
                 "using inherited socket fd={}, \"{address}\"",
                 socket.as_raw_fd()
             );
-            Listener { socket, file: None }
+            let file = match &pool.listen {
+                Listen::Unix(path) if is_ours => SocketFile::at(path),
+                _ => None,
+            };
+            Listener { socket, file }
         }
         None => match &pool.listen {
             Listen::Unix(path) => unix(pool, path, &address)?,
@@ -215,12 +259,7 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
     let io = |error: io::Error| system(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
     give(path, pool).map_err(io)?;
     listen(&socket, backlog(pool)).map_err(system)?;
-    let file = identity(path).map(|identity| {
-        Arc::new(SocketFile {
-            path: path.to_path_buf(),
-            identity,
-        })
-    });
+    let file = SocketFile::at(path);
     Ok(Listener { socket, file })
 }
 

@@ -6,6 +6,7 @@
 //! * [`master`]: the loop
 //! * [`pool`]: a pool at run time
 //! * [`reload`]: a new generation of each pool
+//! * [`upgrade`] and [`elders`]: another program under the same pid
 //! * [`spawn`]: making processes
 //! * [`listen`]: listening sockets
 //! * [`output`]: what workers print
@@ -15,7 +16,9 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+
 mod config;
+mod elders;
 mod listen;
 mod log;
 mod master;
@@ -25,11 +28,14 @@ mod pool;
 mod reload;
 mod spawn;
 mod token;
+mod upgrade;
 
 use cli::{Cli, Exit, Task};
 
 fn main() -> Exit {
     preforkd_sys::title::init();
+    let heritage = upgrade::Heritage::take();
+    let program = upgrade::Program::this();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(stop) => {
@@ -68,5 +74,12 @@ fn main() -> Exit {
         return Exit::Config;
     }
     preforkd_sys::title::set(&format!("preforkd: master process ({})", file.display()));
-    master::run(config, log, Box::new(read))
+    let heritage = match heritage {
+        Ok(heritage) => heritage,
+        Err(error) => {
+            tracing::error!("cannot understand what the program before left: {error}");
+            None
+        }
+    };
+    master::run(config, log, Box::new(read), program, heritage)
 }

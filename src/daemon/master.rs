@@ -6,13 +6,15 @@
 
 use crate::cli::Exit;
 use crate::config::{self, Application, Config, Global, LogLevel, Problems};
-use crate::listen::{self, Listener};
+use crate::elders::Elders;
+use crate::listen::{self, Inherited, Listener};
 use crate::log::{self, ALERT, Log};
 use crate::notify::Notifier;
 use crate::pool::{Common, Pool};
 use crate::reload::Reload;
 use crate::spawn;
 use crate::token::Token;
+use crate::upgrade::{Check, Heritage, Program};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -20,9 +22,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use preforkd_plan::pool::Event;
+use preforkd_plan::reload::Standing;
 use preforkd_sys::fds::inherited_listeners;
 use preforkd_sys::queue::Gauge;
-use preforkd_sys::{clock, privileges};
+use preforkd_sys::{clock, privileges, signals};
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -72,11 +75,25 @@ pub(crate) struct Master {
     pid_file: Option<PathBuf>,
     pub(crate) phase: Phase,
     announced: bool,
+    /// How long processes that were asked to leave may take.
+    control_timeout: Duration,
+    pub(crate) program: Program,
+    pub(crate) check: Option<Check>,
+    pub(crate) elders: Elders,
+    /// The generation of each pool in the program before.
+    generations: BTreeMap<String, u32>,
 }
 
 /// Binds, forks, supervises; returns when the last process is gone. `read` reads the configuration anew.
-pub fn run(config: Config, log: Log, read: Read) -> Exit {
-    match start(config, log, read) {
+/// `heritage` is what the program before left, if there was one.
+pub fn run(
+    config: Config,
+    log: Log,
+    read: Read,
+    program: Program,
+    heritage: Option<Heritage>,
+) -> Exit {
+    match start(config, log, read, program, heritage) {
         Ok(mut master) => {
             master.serve();
             master.clean_up();
@@ -90,13 +107,31 @@ pub fn run(config: Config, log: Log, read: Read) -> Exit {
 }
 
 /// In this order: nothing is forked before all sockets are bound, and the pid file is written when signals are handled.
-fn start(config: Config, log: Log, read: Read) -> Result<Master, ()> {
+fn start(
+    config: Config,
+    log: Log,
+    read: Read,
+    program: Program,
+    heritage: Option<Heritage>,
+) -> Result<Master, ()> {
     let complain = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| tracing::error!("{what}: {error}")
     };
     raise_file_limit();
-    let mut inherited = inherited_listeners();
+    let is_successor = heritage.is_some();
+    let Heritage {
+        listeners: mut inherited,
+        elders,
+        generations,
+    } = heritage.unwrap_or_default();
+    if !is_successor {
+        // The variables are still there after an exec, but the program before has passed them on in its own way.
+        inherited.extend(inherited_listeners().into_iter().map(|socket| Inherited {
+            socket,
+            is_ours: false,
+        }));
+    }
     let mut listeners: Vec<Listener> = Vec::new();
     let mut failed = false;
     for pool in &config.pools {
@@ -108,8 +143,8 @@ fn start(config: Config, log: Log, read: Read) -> Result<Master, ()> {
             }
         }
     }
-    for socket in inherited {
-        tracing::warn!("the inherited socket {socket:?} is no pool's, closing it");
+    for left in inherited {
+        left.close();
     }
     let extension = match open_extension(&config.pools) {
         Ok(extension) => extension,
@@ -135,6 +170,9 @@ fn start(config: Config, log: Log, read: Read) -> Result<Master, ()> {
         .add(signals.get_read(), token)
         .map_err(io::Error::from)
         .map_err(complain("epoll_ctl"))?;
+    if is_successor {
+        signals::unblock();
+    }
     let common = Common {
         epoll,
         gauge: Gauge::new(),
@@ -152,7 +190,9 @@ fn start(config: Config, log: Log, read: Read) -> Result<Master, ()> {
         listeners.into_iter().for_each(Listener::release);
         return Err(());
     }
+    let control_timeout = config.global.process_control_timeout;
     let mut master = Master {
+        elders: Elders::new(elders, control_timeout, &common),
         common,
         pools: BTreeMap::new(),
         next_pool: 0,
@@ -165,8 +205,11 @@ fn start(config: Config, log: Log, read: Read) -> Result<Master, ()> {
         pid_file,
         phase: Phase::Running,
         announced: false,
+        control_timeout,
+        program,
+        check: None,
+        generations,
     };
-    let control_timeout = config.global.process_control_timeout;
     master
         .add_pools(config.pools, listeners, control_timeout)
         .map_err(complain("cannot make a scoreboard"))?;
@@ -188,12 +231,14 @@ impl Master {
         loop {
             self.settle();
             self.settle_reload();
+            self.settle_elders();
+            self.settle_check();
             if !self.announced && self.pools.values().all(Pool::is_decided) {
                 self.announced = true;
                 self.notifier.ready();
             }
             self.part_with_empty_pools();
-            if self.phase != Phase::Running && self.pools.is_empty() {
+            if self.phase != Phase::Running && self.pools.is_empty() && self.elders.is_empty() {
                 return;
             }
             let mut events = [EpollEvent::empty(); EVENTS];
@@ -208,13 +253,17 @@ impl Master {
             let mut signalled = false;
             for event in &events[..count] {
                 let token = Token::from(event.data());
-                match token.pool() {
-                    Some(pool) => {
+                match (token, token.pool()) {
+                    (_, Some(pool)) => {
                         if let Some(pool) = self.pools.get_mut(&pool) {
                             pool.ready(token, &self.common);
                         }
                     }
-                    None => signalled = true,
+                    (Token::CheckOutput { stream }, None) => self.check_output(stream),
+                    (Token::ElderOutput { elder, stream }, None) => {
+                        self.elders.take_output(elder, stream, &self.common);
+                    }
+                    (_, None) => signalled = true,
                 }
             }
             // After the messages: a process's death comes after what it said.
@@ -231,6 +280,20 @@ impl Master {
                 pool.settle(&self.common);
             }
         }
+    }
+
+    /// The processes of the program before leave when those of this one are ready.
+    fn settle_elders(&mut self) {
+        if self.elders.is_empty() {
+            return;
+        }
+        let is_coming = |name: &str| {
+            let mut pools = self.pools.values();
+            pools.any(|pool| pool.name() == name && pool.standing() != Standing::Ready)
+        };
+        self.elders
+            .release(self.control_timeout, |name| !is_coming(name));
+        self.elders.settle();
     }
 
     /// Pools that were told to leave and have no process any more.
@@ -260,7 +323,9 @@ impl Master {
                 .pools
                 .values()
                 .filter(|pool| pool.name() == config.name);
-            let generation = before.map(Pool::generation).max().unwrap_or(0) + 1;
+            let before = before.map(Pool::generation).max();
+            let before = before.or_else(|| self.generations.get(&config.name).copied());
+            let generation = before.unwrap_or(0) + 1;
             match Pool::new(
                 index,
                 generation,
@@ -291,6 +356,7 @@ impl Master {
     /// Takes over what holds for the whole daemon from a new configuration.
     pub(crate) fn adopt(&mut self, global: Global) {
         self.common.notes = global.log_level == LogLevel::Debug;
+        self.control_timeout = global.process_control_timeout;
         if let Err(error) = self.log.configure(global.log_level, log::file(&global)) {
             tracing::error!("failed to open error_log: {error}");
         }
@@ -313,7 +379,12 @@ impl Master {
     /// Until the next deadline, rounded up so that it has passed when the wait ends.
     fn timeout(&self) -> EpollTimeout {
         let deadlines = self.pools.values().filter_map(Pool::deadline);
-        let Some(deadline) = deadlines.chain(self.reload_deadline()).min() else {
+        let others = [
+            self.reload_deadline(),
+            self.check_deadline(),
+            self.elders.deadline(),
+        ];
+        let Some(deadline) = deadlines.chain(others.into_iter().flatten()).min() else {
             return EpollTimeout::NONE;
         };
         let left = deadline.0.saturating_sub(clock::now()).div_ceil(1_000_000);
@@ -352,6 +423,12 @@ impl Master {
         };
         self.notifier.send("STOPPING=1");
         self.forget_reload();
+        match phase {
+            Phase::Terminating => self.elders.terminate(),
+            Phase::Finishing | Phase::Running => {
+                self.elders.release(self.control_timeout, |_| true);
+            }
+        }
         for pool in self.pools.values_mut() {
             pool.stop(event);
         }
@@ -369,7 +446,10 @@ impl Master {
                 }
             };
             let Some(pid) = status.pid() else { continue };
-            if self.hand_over(pid, status) {
+            if self.hand_over(pid, status)
+                || self.elders.reaped(pid)
+                || self.check_reaped(pid, status)
+            {
                 continue;
             }
             // It may be a worker of a mold's. What it said when it began can be read now, however short its life was.

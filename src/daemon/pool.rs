@@ -15,6 +15,7 @@ use crate::listen::Listener;
 use crate::output::Held;
 use crate::spawn::{self, Shared, Spawned};
 use crate::token::Token;
+use crate::upgrade::Testament;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
@@ -223,6 +224,26 @@ impl Pool {
         (self.config.listen == *address).then_some(&self.listener)
     }
 
+    /// Leaves its socket and its processes to another program.
+    pub fn bequeath<'a>(&'a self, testament: &mut Testament<'a>) {
+        if !self.leaving {
+            testament.listener(&self.listener);
+            testament.generation(&self.config.name, self.generation);
+        }
+        for process in self.workers.iter().chain([&self.mold]).flatten() {
+            // One whose pid is not known yet leaves at the end of its channel.
+            if let Some(pid) = process.spawned.pid {
+                let control = (!process.leaving).then(|| process.spawned.control.as_fd());
+                testament.process(
+                    &self.config.name,
+                    pid,
+                    control,
+                    process.spawned.output.as_ref(),
+                );
+            }
+        }
+    }
+
     /// It takes over from the generation before it.
     pub fn take_over(&self) {
         if let Err(error) = self.listener.adjust(&self.config) {
@@ -276,7 +297,7 @@ impl Pool {
                     );
                 }
             }
-            Token::Signals => {}
+            Token::Signals | Token::CheckOutput { .. } | Token::ElderOutput { .. } => {}
         }
     }
 

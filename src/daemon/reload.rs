@@ -28,7 +28,7 @@ pub struct Reload {
 }
 
 /// A reload that is over before it began; why has been logged.
-struct Refused;
+pub struct Refused;
 
 fn complain(error: impl Display) -> Refused {
     for line in error.to_string().lines() {
@@ -43,12 +43,16 @@ impl Master {
         if self.phase != Phase::Running {
             return;
         }
-        if self.reload.is_some() {
+        if self.reload.is_some() || self.check.is_some() {
             self.reload_again = Some(only);
             return;
         }
         tracing::info!("Reloading in progress ...");
         self.notifier.reloading();
+        if only.is_none() && self.program.is_replaced() {
+            self.check_program();
+            return;
+        }
         match self.prepare(only.as_deref()) {
             Ok(reload) => self.reload = Some(reload),
             Err(Refused) => self.reload_failed(),
@@ -65,6 +69,11 @@ impl Master {
             Verdict::Commit => self.commit(),
             Verdict::Abandon => self.abandon(),
         }
+        self.reload_next();
+    }
+
+    /// Begins the reload that was asked for while another went on.
+    pub(crate) fn reload_next(&mut self) {
         if let Some(only) = self.reload_again.take() {
             self.reload(only);
         }
@@ -115,7 +124,7 @@ impl Master {
         pools.map(|(index, pool)| (*index, pool))
     }
 
-    fn listeners(&self, config: &Config) -> Result<Vec<Listener>, Refused> {
+    pub(crate) fn listeners(&self, config: &Config) -> Result<Vec<Listener>, Refused> {
         let mut listeners = Vec::new();
         let mut refused = false;
         for pool in &config.pools {
@@ -176,7 +185,7 @@ impl Master {
         self.reload_failed();
     }
 
-    fn reload_failed(&self) {
+    pub(crate) fn reload_failed(&self) {
         tracing::error!("reloading failed; what was there before goes on");
         self.notifier.ready();
     }

@@ -7,12 +7,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, chdir, pipe2, setsid};
 use preforkd_sys::channel::{self, Channel};
 use preforkd_sys::scoreboard::{Reporter, Scoreboard};
-use preforkd_sys::{fork, privileges, title};
+use preforkd_sys::{fork, handover, privileges, title};
 use preforkd_worker::hello::Hello;
 use preforkd_worker::message::{BOOTSTRAP, MoldSettings, ToMold, WorkerSettings};
 use preforkd_worker::run::{Equipment, run};
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -193,6 +193,24 @@ pub fn set_up_mold(
     )
 }
 
+/// Starts `program` to check the configuration: a process of the master's own, with what it prints.
+///
+/// # Errors
+/// As [`hello`].
+pub fn check(program: &CStr, arguments: &[CString]) -> io::Result<(Pid, [Output; 2])> {
+    let null = null()?;
+    let (stdout, out) = output_pipe()?;
+    let (stderr, err) = output_pipe()?;
+    let stdio = [null.as_fd(), out.as_fd(), err.as_fd()];
+    let environment = variables(std::env::vars_os())?;
+    let pid = fork::fork_keeping(&[], stdio, || {
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        fork::exec(program, arguments, &environment, &descriptors)
+    })?;
+    Ok((pid, [Output::new(stdout), Output::new(stderr)]))
+}
+
 /// The extension module: beside the executable as it was built, or where it is installed.
 ///
 /// # Errors
@@ -325,8 +343,9 @@ fn finish(result: io::Result<()>) -> Infallible {
     }
 }
 
-/// Variables that are between the service manager and the master.
-const MANAGER_VARIABLES: [&str; 6] = [
+/// Variables that are between the service manager, or the program before, and the master.
+const MANAGER_VARIABLES: [&str; 7] = [
+    handover::VARIABLE,
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -354,6 +373,16 @@ fn environment(pool: &Pool) -> io::Result<Vec<CString>> {
     for (name, value) in &pool.env {
         set(name.clone(), value.clone());
     }
+    self::variables(variables)
+}
+
+/// Variables in the form that exec takes.
+///
+/// # Errors
+/// A NUL, which the system lets nobody pass.
+pub fn variables(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> io::Result<Vec<CString>> {
     variables
         .into_iter()
         .map(|(mut pair, value)| {

@@ -36,6 +36,18 @@ pub enum Token {
         /// The pool.
         pool: u32,
     },
+    /// What the new program prints while it checks the configuration.
+    CheckOutput {
+        /// As in [`Token::Output`].
+        stream: u8,
+    },
+    /// What a process of the program before prints.
+    ElderOutput {
+        /// Its place.
+        elder: u32,
+        /// As in [`Token::Output`].
+        stream: u8,
+    },
     /// What a pool's mold prints.
     MoldOutput {
         /// The pool.
@@ -56,6 +68,8 @@ impl From<Token> for u64 {
             Token::Listener { pool } => pack(2, pool, 0),
             Token::Control { pool, slot } => pack(3, pool, slot),
             Token::Output { pool, slot, stream } => pack(4 + Self::from(stream & 1), pool, slot),
+            Token::CheckOutput { stream } => pack(9 + Self::from(stream & 1), 0, 0),
+            Token::ElderOutput { elder, stream } => pack(11 + Self::from(stream & 1), elder, 0),
             Token::MoldControl { pool } => pack(6, pool, 0),
             Token::MoldOutput { pool, stream } => pack(7 + Self::from(stream & 1), pool, 0),
         }
@@ -83,6 +97,16 @@ impl From<u64> for Token {
             6 => Self::MoldControl { pool },
             7 => Self::MoldOutput { pool, stream: 0 },
             8 => Self::MoldOutput { pool, stream: 1 },
+            9 => Self::CheckOutput { stream: 0 },
+            10 => Self::CheckOutput { stream: 1 },
+            11 => Self::ElderOutput {
+                elder: pool,
+                stream: 0,
+            },
+            12 => Self::ElderOutput {
+                elder: pool,
+                stream: 1,
+            },
             _ => Self::Signals,
         }
     }
@@ -93,7 +117,7 @@ impl Token {
     #[must_use]
     pub fn pool(self) -> Option<u32> {
         match self {
-            Self::Signals => None,
+            Self::Signals | Self::CheckOutput { .. } | Self::ElderOutput { .. } => None,
             Self::Notice { pool }
             | Self::Listener { pool }
             | Self::Control { pool, .. }
@@ -129,6 +153,11 @@ mod tests {
             Token::MoldControl { pool },
             Token::MoldOutput { pool, stream: 0 },
             Token::MoldOutput { pool, stream: 1 },
+            Token::CheckOutput { stream: 1 },
+            Token::ElderOutput {
+                elder: pool,
+                stream: 0,
+            },
         ] {
             assert_eq!(Token::from(u64::from(token)), token);
         }

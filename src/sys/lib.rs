@@ -14,12 +14,14 @@
 //! * [`queue`]: how many connections wait on a listening socket
 //! * [`privileges`]: becoming a pool's user for good
 //! * [`title`]: the name in `ps`
+//! * [`handover`]: turning into another program and keeping descriptors
 
 pub mod board;
 pub mod channel;
 pub mod clock;
 pub mod fds;
 pub mod fork;
+pub mod handover;
 pub mod privileges;
 pub mod queue;
 pub mod scoreboard;

@@ -72,3 +72,9 @@ pub fn die_of(signal: Signal) -> ! {
     // A signal whose default is not to end the process.
     crate::fork::exit_now(128 + signal as i32)
 }
+
+/// Lets all signals in that the program before has blocked; see [`crate::handover`].
+pub fn unblock() {
+    // Fails only for an invalid `how`.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}

@@ -14,6 +14,7 @@ mod python;
 mod reload;
 mod scaling;
 mod support;
+mod upgrade;
 mod web;
 mod wire;
 mod wsgi;

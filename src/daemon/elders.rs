@@ -1,0 +1,169 @@
+//! The processes that a program before this one, under the same pid, has left.
+//!
+//! They serve until this program's own workers of their pool are ready, or the pool is no more. Then their channels are
+//! closed, which tells them to leave, and who does not is ended by signals as any worker is.
+
+use crate::output::Output;
+use crate::pool::Common;
+use crate::token::Token;
+use crate::upgrade::Testament;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use preforkd_plan::pool::KILL_INTERVAL;
+use preforkd_plan::time::Time;
+use preforkd_sys::clock;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// One of them.
+#[derive(Debug)]
+pub struct Elder {
+    pid: Pid,
+    pool: String,
+    /// None when it has been told to leave.
+    control: Option<OwnedFd>,
+    output: Option<[Output; 2]>,
+    /// When it gets the next signal.
+    deadline: Option<Time>,
+    signal: Signal,
+}
+
+impl Elder {
+    /// A process of `pool`; without a channel it has been told to leave.
+    #[must_use]
+    pub fn new(
+        pid: Pid,
+        pool: String,
+        control: Option<OwnedFd>,
+        output: Option<[Output; 2]>,
+    ) -> Self {
+        Self {
+            pid,
+            pool,
+            control,
+            output,
+            deadline: None,
+            signal: Signal::SIGTERM,
+        }
+    }
+}
+
+/// All of them. Their number in tokens is their place; it does not change.
+#[derive(Debug, Default)]
+pub struct Elders(Vec<Option<Elder>>);
+
+impl Elders {
+    /// Watches what they print. Those that have been told to leave have `timeout` for it.
+    #[must_use]
+    pub fn new(mut elders: Vec<Elder>, timeout: Duration, common: &Common) -> Self {
+        for (elder, index) in elders.iter_mut().zip(0..) {
+            if elder.control.is_none() {
+                elder.deadline = Some(Time(clock::now()) + timeout);
+            }
+            for (stream, output) in (0..).zip(elder.output.iter().flatten()) {
+                let token = Token::ElderOutput {
+                    elder: index,
+                    stream,
+                };
+                // What it says is read at its end as well.
+                let _ = common.epoll.add(
+                    output.pipe(),
+                    EpollEvent::new(EpollFlags::EPOLLIN, token.into()),
+                );
+            }
+        }
+        Self(elders.into_iter().map(Some).collect())
+    }
+
+    /// Whether all have gone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// The next instant at which [`Self::settle`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.0
+            .iter()
+            .flatten()
+            .filter_map(|elder| elder.deadline)
+            .min()
+    }
+
+    /// Tells those whose pool is meant to leave, within `timeout`.
+    pub fn release(&mut self, timeout: Duration, is_meant: impl Fn(&str) -> bool) {
+        let now = Time(clock::now());
+        for elder in self.0.iter_mut().flatten() {
+            if is_meant(&elder.pool) && elder.control.take().is_some() {
+                elder.deadline = Some(now + timeout);
+            }
+        }
+    }
+
+    /// Ends all at once.
+    pub fn terminate(&mut self) {
+        self.release(Duration::ZERO, |_| true);
+        for elder in self.0.iter_mut().flatten() {
+            elder.deadline = Some(Time(0));
+        }
+        self.settle();
+    }
+
+    /// Signals those that are over their time.
+    pub fn settle(&mut self) {
+        let now = Time(clock::now());
+        for elder in self.0.iter_mut().flatten() {
+            if elder.deadline.is_some_and(|deadline| deadline <= now) {
+                // One that is gone already is reaped in its time.
+                let _ = kill(elder.pid, elder.signal);
+                elder.signal = Signal::SIGKILL;
+                elder.deadline = Some(now + KILL_INTERVAL);
+            }
+        }
+    }
+
+    /// One of them prints something.
+    pub fn take_output(&mut self, elder: u32, stream: u8, common: &Common) {
+        if let Some(Some(elder)) = self.0.get_mut(elder as usize)
+            && let Some(outputs) = &mut elder.output
+            && let Some(output) = outputs.get_mut(usize::from(stream))
+        {
+            let (pool, pid) = (&elder.pool, elder.pid);
+            if !output.take(&mut |line| tell(pool, pid, line)) {
+                let _ = common.epoll.delete(output.pipe());
+            }
+        }
+    }
+
+    /// A process has died. Returns whether it was one of these.
+    pub fn reaped(&mut self, pid: Pid) -> bool {
+        let is_it = |elder: &Option<Elder>| elder.as_ref().is_some_and(|elder| elder.pid == pid);
+        let Some(place) = self.0.iter().position(is_it) else {
+            return false;
+        };
+        if let Some(mut elder) = self.0[place].take() {
+            for output in elder.output.iter_mut().flatten() {
+                output.drain(&mut |line| tell(&elder.pool, pid, line));
+            }
+            tracing::debug!(
+                "[pool {}] {pid}, of the program before, has ended",
+                elder.pool
+            );
+        }
+        true
+    }
+
+    /// Leaves them to another program.
+    pub fn bequeath<'a>(&'a self, testament: &mut Testament<'a>) {
+        for elder in self.0.iter().flatten() {
+            let control = elder.control.as_ref().map(AsFd::as_fd);
+            testament.process(&elder.pool, elder.pid, control, elder.output.as_ref());
+        }
+    }
+}
+
+fn tell(pool: &str, pid: Pid, line: &str) {
+    tracing::warn!("[pool {pool}] child {pid} said: \"{line}\"");
+}

@@ -1,0 +1,351 @@
+//! Another program under the same pid, when the executable's file has been replaced.
+//!
+//! First the new program is asked to check the configuration, in a process of its own: if it refuses, or cannot even
+//! run, nothing has happened. Then the master turns into it, and hands over its listening sockets and what it holds of
+//! the processes that serve. Those go on as [`elders`](crate::elders) of the new program until its own workers are
+//! ready.
+
+use crate::elders::Elder;
+use crate::listen::{Inherited, Listener};
+use crate::master::Master;
+use crate::output::{Held, Output};
+use crate::reload::Refused;
+use crate::spawn;
+use crate::token::Token;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use preforkd_plan::time::Time;
+use preforkd_sys::{clock, handover};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the new program may take to check the configuration.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The file this program was started from, and how.
+#[derive(Debug)]
+pub struct Program {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    arguments: Vec<OsString>,
+}
+
+/// What tells one file from the one that takes its place: device, inode, time of change in seconds and nanoseconds.
+type Stamp = (u64, u64, i64, i64);
+
+impl Program {
+    /// To be called at start: before anybody replaces the file, and before a title is written over the arguments.
+    #[must_use]
+    pub fn this() -> Self {
+        let path = std::env::current_exe().unwrap_or_default();
+        let stamp = stamp(&path);
+        let arguments = std::env::args_os().collect();
+        Self {
+            path,
+            stamp,
+            arguments,
+        }
+    }
+
+    fn file(&self) -> io::Result<CString> {
+        Ok(CString::new(self.path.clone().into_os_string().into_vec())?)
+    }
+
+    /// The arguments, with `first` as the first one after the program's name.
+    fn arguments(&self, first: Option<&str>) -> io::Result<Vec<CString>> {
+        let mut arguments = self.arguments.clone();
+        if let Some(first) = first {
+            arguments.insert(arguments.len().min(1), first.into());
+        }
+        let arguments = arguments.into_iter();
+        arguments
+            .map(|argument| Ok(CString::new(argument.into_vec())?))
+            .collect()
+    }
+
+    /// Whether another file is there now.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        stamp(&self.path).is_some_and(|now| Some(now) != self.stamp)
+    }
+}
+
+fn stamp(path: &std::path::Path) -> Option<Stamp> {
+    let data = fs::metadata(path).ok()?;
+    Some((data.dev(), data.ino(), data.mtime(), data.mtime_nsec()))
+}
+
+/// The new program, checking the configuration.
+#[derive(Debug)]
+pub struct Check {
+    pid: Pid,
+    output: [Output; 2],
+    said: Held,
+    /// When it is killed.
+    deadline: Time,
+}
+
+/// What the program before left.
+#[derive(Debug, Default)]
+pub struct Heritage {
+    /// The listening sockets.
+    pub listeners: Vec<Inherited>,
+    /// The processes that serve.
+    pub elders: Vec<Elder>,
+    /// The generation of each pool.
+    pub generations: BTreeMap<String, u32>,
+}
+
+impl Heritage {
+    /// What the program before left, if there was one. To be called before anything else is opened.
+    ///
+    /// # Errors
+    /// It cannot be understood.
+    pub fn take() -> io::Result<Option<Self>> {
+        let Some((text, fds)) = handover::take()? else {
+            return Ok(None);
+        };
+        let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
+        let mut heritage = Self::default();
+        for line in text
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            heritage
+                .add(line, &mut fds)
+                .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        }
+        Ok(Some(heritage))
+    }
+
+    fn add(&mut self, line: &[u8], fds: &mut [Option<OwnedFd>]) -> Option<()> {
+        let mut words = line.splitn(6, |&byte| byte == b' ');
+        let kind = words.next()?;
+        let mut word = || words.next().and_then(|word| std::str::from_utf8(word).ok());
+        let mut take = |word: &str| fds.get_mut(word.parse::<usize>().ok()?)?.take();
+        match kind {
+            b"listener" => {
+                let socket = take(word()?)?;
+                let is_ours = word()? == "ours";
+                self.listeners.push(Inherited { socket, is_ours });
+            }
+            b"process" => {
+                let pid = Pid::from_raw(word()?.parse().ok()?);
+                let control = take(word()?);
+                let (out, err) = (word()?, word()?);
+                let output = match (take(out), take(err)) {
+                    (Some(out), Some(err)) => Some([Output::new(out), Output::new(err)]),
+                    _ => None,
+                };
+                let pool = word()?.to_owned();
+                self.elders.push(Elder::new(pid, pool, control, output));
+            }
+            b"generation" => {
+                let generation = word()?.parse().ok()?;
+                self.generations.insert(word()?.to_owned(), generation);
+            }
+            // Of a later program, which this one takes the place of again.
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// What is written for a successor.
+#[derive(Debug, Default)]
+pub struct Testament<'a> {
+    text: String,
+    keep: Vec<BorrowedFd<'a>>,
+}
+
+impl<'a> Testament<'a> {
+    fn fd(&mut self, fd: BorrowedFd<'a>) -> usize {
+        self.keep.push(fd);
+        self.keep.len() - 1
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a String does not fail.
+        let _ = self.text.write_fmt(line);
+        self.text.push('\n');
+    }
+
+    /// A listening socket.
+    pub fn listener(&mut self, listener: &'a Listener) {
+        let socket = self.fd(listener.socket().as_fd());
+        let whose = if listener.was_bound_here() {
+            "ours"
+        } else {
+            "given"
+        };
+        self.line(format_args!("listener {socket} {whose}"));
+    }
+
+    /// The last generation of a pool.
+    pub fn generation(&mut self, pool: &str, generation: u32) {
+        self.line(format_args!("generation {generation} {pool}"));
+    }
+
+    /// A process; without a channel it has been told to leave.
+    pub fn process(
+        &mut self,
+        pool: &str,
+        pid: Pid,
+        control: Option<BorrowedFd<'a>>,
+        output: Option<&'a [Output; 2]>,
+    ) {
+        let output = output.map(|[out, err]| [out.pipe(), err.pipe()]);
+        let [out, err] = output.map_or([None; 2], |output| output.map(Some));
+        let [control, out, err] = [control, out, err]
+            .map(|fd| fd.map_or_else(|| "-".to_owned(), |fd| self.fd(fd).to_string()));
+        self.line(format_args!("process {pid} {control} {out} {err} {pool}"));
+    }
+}
+
+impl Master {
+    /// Asks the new program whether it can take over.
+    pub fn check_program(&mut self) {
+        tracing::info!("the program has changed: {}", self.program.path.display());
+        let program = &self.program;
+        let begun = program
+            .arguments(Some("-t"))
+            .and_then(|arguments| spawn::check(&program.file()?, &arguments));
+        let (pid, output) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::error!("cannot start the new program: {error}");
+                self.reload_failed();
+                return;
+            }
+        };
+        for (stream, output) in (0..).zip(&output) {
+            let token = Token::CheckOutput { stream };
+            // What it says is read at its end as well.
+            let _ = self.common.epoll.add(
+                output.pipe(),
+                EpollEvent::new(EpollFlags::EPOLLIN, token.into()),
+            );
+        }
+        self.check = Some(Check {
+            pid,
+            output,
+            said: Held::default(),
+            deadline: Time(clock::now()) + CHECK_TIMEOUT,
+        });
+    }
+
+    /// The new program says something.
+    pub fn check_output(&mut self, stream: u8) {
+        let Some(check) = &mut self.check else { return };
+        let said = &mut check.said;
+        if let Some(output) = check.output.get_mut(usize::from(stream))
+            && !output.take(&mut |line| said.push(line.to_owned()))
+        {
+            let _ = self.common.epoll.delete(output.pipe());
+        }
+    }
+
+    /// When a new program that does not answer is killed.
+    pub fn check_deadline(&self) -> Option<Time> {
+        self.check.as_ref().map(|check| check.deadline)
+    }
+
+    /// Kills a new program that does not answer.
+    pub fn settle_check(&mut self) {
+        if let Some(check) = &mut self.check
+            && check.deadline <= Time(clock::now())
+        {
+            check.deadline = check.deadline + CHECK_TIMEOUT;
+            // One that is gone already is reaped in its time.
+            let _ = kill(check.pid, Signal::SIGKILL);
+        }
+    }
+
+    /// A process has died. Returns whether it was the new program, in which case what follows has been done.
+    pub fn check_reaped(&mut self, pid: Pid, status: WaitStatus) -> bool {
+        let Some(mut check) = self.check.take_if(|check| check.pid == pid) else {
+            return false;
+        };
+        if matches!(status, WaitStatus::Exited(_, 0)) {
+            self.become_successor();
+            self.reload_next();
+            return true;
+        }
+        let said = &mut check.said;
+        for output in &mut check.output {
+            output.drain(&mut |line| said.push(line.to_owned()));
+        }
+        for line in check.said.lines() {
+            tracing::error!("the new program says: {line}");
+        }
+        tracing::error!("the new program refuses to take over ({status:?})");
+        self.reload_failed();
+        self.reload_next();
+        true
+    }
+
+    /// Returns only if that fails.
+    fn become_successor(&mut self) {
+        let error = match self.try_to_become_successor() {
+            Ok(error) | Err(error) => error,
+        };
+        tracing::error!("cannot become the new program: {error}");
+        self.reload_failed();
+    }
+
+    fn try_to_become_successor(&self) -> io::Result<io::Error> {
+        // Sockets that are new in the configuration are bound while there is still a way back.
+        let bound = match (self.read)() {
+            Ok(mut config) => {
+                config.pools.retain(|new| {
+                    let mut pools = self.pools.values();
+                    pools.all(|pool| pool.listener_on(&new.listen).is_none())
+                });
+                self.listeners(&config)
+                    .map_err(|Refused| io::Error::other("not all sockets can be bound"))?
+            }
+            // The new program understands it.
+            Err(_) => Vec::new(),
+        };
+        let mut testament = Testament::default();
+        for pool in self.pools.values() {
+            pool.bequeath(&mut testament);
+        }
+        for listener in &bound {
+            testament.listener(listener);
+        }
+        self.elders.bequeath(&mut testament);
+        let program = self.program.file()?;
+        let arguments = self.program.arguments(None)?;
+        tracing::info!(
+            "reloading: execvp(\"{}\", {{{}}})",
+            self.program.path.display(),
+            arguments
+                .iter()
+                .map(|argument| format!("\"{}\"", argument.to_string_lossy()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        let own = std::env::vars_os().filter(|(name, _)| name != handover::VARIABLE);
+        let environment = spawn::variables(own)?;
+        let error = handover::exec(
+            &program,
+            &arguments,
+            environment,
+            testament.text.as_bytes(),
+            &testament.keep,
+        );
+        bound.into_iter().for_each(Listener::release);
+        Ok(error)
+    }
+}

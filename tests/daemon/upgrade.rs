@@ -1,0 +1,117 @@
+//! Another program takes over under the same pid, and nobody notices; one that cannot changes nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::support::daemon::{Daemon, Turn, command};
+use crate::support::load::Load;
+use crate::support::setup::{PROBE, Setup};
+use crate::support::wait::until;
+
+const FAILED: &str = "ERROR: reloading failed; what was there before goes on";
+
+/// Puts a program of its own beside the configuration, as a package would.
+fn install(folder: &Path) {
+    let built = Path::new(env!("CARGO_BIN_EXE_preforkd"));
+    for name in ["preforkd", "libpreforkd_python.so"] {
+        let (new, place) = (folder.join("new"), folder.join(name));
+        fs::copy(built.with_file_name(name), &new).expect("it was built");
+        fs::rename(new, place).expect("it can be put in its place");
+    }
+}
+
+fn start(setup: Setup) -> Daemon {
+    let configuration = setup.write();
+    let folder = setup.folder;
+    install(folder.root());
+    let ordinary = command(&configuration);
+    let mut own = Command::new(folder.path("preforkd"));
+    own.args(ordinary.get_args());
+    for (name, value) in ordinary.get_envs() {
+        match value {
+            Some(value) => own.env(name, value),
+            None => own.env_remove(name),
+        };
+    }
+    Daemon::launch(folder, &mut own, Turn::shared()).ready()
+}
+
+#[test]
+fn a_new_program_takes_over_and_no_request_is_lost() {
+    let mut daemon = start(
+        Setup::new()
+            .wsgi("probe", PROBE, "pm = static\npm.max_children = 2")
+            .pool("hello", "app = hello\npm = ondemand\npm.max_children = 2"),
+    );
+    daemon.wait_for_workers("probe", 2);
+    let pid = daemon.pid();
+    let address = daemon.address("probe");
+    let load = Load::start(&address, 2, "/slow?ms=5");
+    for round in 1..=2 {
+        let before = daemon.worker_pids("probe");
+        let slow = std::thread::spawn({
+            let address = address.clone();
+            move || address.get("/hold?ms=1000").expect("it is answered").text()
+        });
+        until("the slow request has begun", || {
+            daemon.lines_like("*said into stderr: \"held\"*").len() == round
+        });
+        install(daemon.folder.root());
+        daemon.signal(Signal::SIGUSR2);
+        until("the new program runs", || {
+            daemon.lines_like("NOTICE: fpm is running, pid *").len() == round + 1
+        });
+        daemon.wait_for_line("NOTICE: reloading: execvp(*");
+        until("the old workers have left", || {
+            let now = daemon.worker_pids("probe");
+            now.len() == 2 && now.iter().all(|pid| !before.contains(pid))
+        });
+        assert_eq!(daemon.pid(), pid);
+        let answered_by = slow.join().expect("the client does not panic");
+        assert!(
+            before
+                .iter()
+                .any(|pid| pid.to_string() == answered_by.trim())
+        );
+        daemon.wait_for_line(&format!(
+            "NOTICE: [pool probe] mold * is ready (generation {})",
+            round + 1
+        ));
+    }
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.served > 0);
+    assert_eq!(
+        daemon.address("hello").get("/").expect("it answers").status,
+        200
+    );
+    assert!(daemon.stop(Signal::SIGQUIT).success());
+    assert!(!daemon.folder.path("probe.sock").exists());
+}
+
+#[test]
+fn a_new_program_that_cannot_run_changes_nothing() {
+    let daemon = start(Setup::new().wsgi("probe", PROBE, "pm = static\npm.max_children = 2"));
+    daemon.wait_for_workers("probe", 2);
+    let before = daemon.worker_pids("probe");
+    let broken = daemon
+        .folder
+        .write("broken", "#!/bin/sh\necho it is broken >&2\nexit 3\n");
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::rename(broken, daemon.folder.path("preforkd")).expect("it can be put in its place");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("ERROR: the new program says: it is broken");
+    daemon.wait_for_line(FAILED);
+    assert_eq!(daemon.worker_pids("probe"), before);
+    install(daemon.folder.root());
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: reloading: execvp(*");
+    until("the new program's workers serve", || {
+        let now = daemon.worker_pids("probe");
+        now.len() == 2 && now.iter().all(|pid| !before.contains(pid))
+    });
+}
