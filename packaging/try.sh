@@ -116,6 +116,8 @@ configure() {
     sed -e "s|@STATE@|$state|g" -e "s|@USER@|$user|g" -e "s|@GROUP@|$group|g" -e "s|@PORT@|$port|g" \
       "$here/try/$name.conf.in" >"$state/$name.conf"
   done
+  # Only root's nginx can change its user; another warns.
+  [[ $EUID -eq 0 ]] || sed -i '/^user /d' "$state/nginx.conf"
   "$preforkd" -t -y "$state/preforkd.conf" 2>"$state/log/test.log" || { cat "$state/log/test.log" >&2; die "the configuration is wrong"; }
   nginx -q -t -e "$state/log/nginx.log" -p "$state/nginx/" -c "$state/nginx.conf"
 }
