@@ -19,7 +19,8 @@ step() { printf '\n== %s\n' "$*"; }
 
 if [[ ${1-} != --installed ]]; then
   step "What the tests need"
-  packaging/try/debian.sh nginx=nginx-light curl=curl ps=procps cc=gcc libc6-dev python3 python3-venv
+  packaging/try/debian.sh nginx=nginx-light curl=curl ps=procps cc=gcc libc6-dev python3 python3-venv \
+    php-fpm8.2=php8.2-fpm
   exec packaging/try/rust.sh tests/run.sh --installed
 fi
 

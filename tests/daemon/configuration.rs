@@ -1,5 +1,7 @@
 //! What bad configuration gets: everything that is wrong at once, exit status 78, and nothing started.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::process;
@@ -73,6 +75,95 @@ fn a_check_tells_the_same_and_starts_nothing() {
         told.contains("sometimes") && told.contains("pm.max_children"),
         "{told}"
     );
+}
+
+/// What `-tt` shows of the pool or of `[global]`, by name.
+fn shown(program: &str, configuration: &Path) -> BTreeMap<String, String> {
+    let output = Command::new(program)
+        .args(["-tt", "-y"])
+        .arg(configuration)
+        .output()
+        .expect("the program can be started");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let mut section = String::new();
+    let mut shown = BTreeMap::new();
+    for line in told.lines() {
+        let Some((_, text)) = line.split_once("] NOTICE: ") else {
+            continue;
+        };
+        match text
+            .strip_prefix('\t')
+            .and_then(|text| text.split_once(" = "))
+        {
+            Some((name, value)) => {
+                shown.insert(format!("{section} {name}"), value.to_owned());
+            }
+            None if text.starts_with('[') => section = text.to_owned(),
+            None => {}
+        }
+    }
+    shown
+}
+
+#[test]
+fn the_stock_configuration_of_php_fpm_loads() {
+    let stock = Path::new("/etc/php/8.2/fpm");
+    let read = |name: &str| {
+        std::fs::read_to_string(stock.join(name))
+            .expect("php8.2-fpm is installed, as tests/run.sh does")
+    };
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let at = |name: &str| folder.path().join(name);
+    // Besides the application line, only what keeps the test to a folder of its own.
+    let main = read("php-fpm.conf")
+        .replace(
+            &format!("{}/", stock.display()),
+            &format!("{}/", folder.path().display()),
+        )
+        .replace("/var/log/", &format!("{}/", folder.path().display()));
+    std::fs::create_dir(at("pool.d")).expect("a folder can be made");
+    std::fs::write(at("php-fpm.conf"), main).expect("a file can be written");
+    let pool = read("pool.d/www.conf");
+    std::fs::write(at("pool.d/www.conf"), &pool).expect("a file can be written");
+    let theirs = shown("/usr/sbin/php-fpm8.2", &at("php-fpm.conf"));
+    std::fs::write(at("pool.d/www.conf"), pool + "\napp = hello\n").expect("a file can be written");
+    let ours = shown(env!("CARGO_BIN_EXE_preforkd"), &at("php-fpm.conf"));
+
+    // What is told in the manual as a difference, what only PHP has, and what php-fpm shows otherwise than it uses it.
+    let differing = [
+        "[global] events.mechanism",
+        "[global] log_level",
+        "[global] log_limit",
+        "[global] process_control_timeout",
+        "[global] syslog.facility",
+        "[global] syslog.ident",
+        "[www] access.format",
+        "[www] catch_workers_output",
+        "[www] listen.mode",
+        "[www] ping.response",
+        "[www] pm.process_idle_timeout",
+        "[www] security.limit_extensions",
+    ];
+    for (name, value) in &theirs {
+        let own = ours
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is not shown"));
+        assert_eq!(
+            own != value,
+            differing.contains(&name.as_str()),
+            "{name}: {own}, there {value}"
+        );
+    }
+    assert_eq!(ours["[www] app"], "hello");
+    let mut stranger = std::fs::read_to_string(at("pool.d/www.conf")).expect("it was written");
+    stranger.push_str("pm.max_childern = 3\n");
+    std::fs::write(at("pool.d/www.conf"), stranger).expect("a file can be written");
+    let name = at("php-fpm.conf");
+    let output = run(&["-t", "-y", name.to_str().expect("its name is text")]);
+    assert_eq!(output.status.code(), Some(78));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("did you mean pm.max_children?"), "{told}");
 }
 
 #[test]

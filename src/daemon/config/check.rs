@@ -1,23 +1,24 @@
 //! What is written, compared with itself and with the system, into what cannot be wrong.
 //!
 //! Each check reports what it finds and goes on. A check that cannot be made because of an earlier mistake is left out,
-//! so that each mistake is reported once. What a pool's workers run is in [`super::application`], how
-//! they are confined in [`super::confinement`], and what is told about requests in [`super::requests`].
+//! so that each mistake is reported once. What concerns the daemon as a whole is in [`super::global`],
+//! what a pool's workers run in [`super::application`], how many there are in [`super::limits`], how they are confined in
+//! [`super::confinement`], and what is told about requests in [`super::requests`].
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{Gid, Uid};
-use preforkd_plan::scale::{Limits, Mode};
+use nix::unistd::Gid;
 use preforkd_sys::channel::MAX_MESSAGE;
 
+use super::global::{enough_for_all, global};
 use super::identity::{self, Account};
 use super::listen::{self, Address, MAX_UNIX_PATH};
 use super::problem::{Origin, Problem, Problems};
-use super::raw::{Entry, Given, Manager, Raw, RawGlobal, RawPool, Section, Setting};
-use super::{Config, ErrorLog, Global, Identity, Listen, Pool, Surroundings};
+use super::raw::{Entry, Given, Raw, RawPool, Section, Setting};
+use super::{Config, Listen, Pool, Surroundings};
 
 /// Bytes of all that a mold is told of its application. One message carries it, with some room for the rest.
 const MAX_TOLD: usize = MAX_MESSAGE - 4 * 1024;
@@ -75,88 +76,6 @@ pub fn check(
     }
 }
 
-/// Where a relative `pid` and `error_log` start.
-const STATE: &str = "/var";
-/// The log of a daemon in the background that has no `error_log`.
-const LOG: &str = "log/preforkd.log";
-
-fn global(
-    raw: &RawGlobal,
-    surroundings: &Surroundings<'_>,
-    notices: &mut Vec<String>,
-) -> Option<Global> {
-    let base = surroundings.prefix.as_deref().unwrap_or(Path::new(STATE));
-    let daemonize = surroundings.daemonize.or(raw.daemonize.value().copied())?;
-    let pid = raw.pid.value().map(|path| base.join(path));
-    if let (Some(pid), Some(other)) = (&pid, &surroundings.pid) {
-        notices.push(format!(
-            "pid = {} is used, and not {} of the command line",
-            pid.display(),
-            other.display()
-        ));
-    }
-    let error_log = match &raw.error_log {
-        Setting::Given(_) if surroundings.force_stderr && !daemonize => ErrorLog::Stderr,
-        Setting::Given(given) => match &given.value {
-            ErrorLog::File(path) => ErrorLog::File(base.join(path)),
-            other => other.clone(),
-        },
-        Setting::Unset if daemonize => ErrorLog::File(base.join(LOG)),
-        Setting::Unset => ErrorLog::Stderr,
-        Setting::Wrong => return None,
-    };
-    let threshold = *raw.emergency_restart_threshold.value()?;
-    let interval = *raw.emergency_restart_interval.value()?;
-    if (threshold == 0) != interval.is_zero() {
-        notices.push(
-            "emergency_restart_threshold and emergency_restart_interval have an effect together only"
-                .to_owned(),
-        );
-    }
-    Some(Global {
-        pid: pid.or_else(|| surroundings.pid.clone()),
-        error_log,
-        syslog_ident: raw.syslog_ident.value()?.clone(),
-        syslog_facility: *raw.syslog_facility.value()?,
-        log_level: *raw.log_level.value()?,
-        log_format: *raw.log_format.value()?,
-        log_limit: *raw.log_limit.value()?,
-        log_buffering: *raw.log_buffering.value()?,
-        emergency_restart_threshold: threshold,
-        emergency_restart_interval: interval,
-        process_control_timeout: *raw.process_control_timeout.value()?,
-        process_max: Some(*raw.process_max.value()?).filter(|max| *max > 0),
-        process_priority: optional(&raw.process_priority)?,
-        daemonize,
-        rlimit_files: *raw.rlimit_files.value()?,
-        rlimit_core: *raw.rlimit_core.value()?,
-        systemd_interval: some_time(&raw.systemd_interval)?,
-    })
-}
-
-/// Reports a `process.max` that the pools exceed at their start.
-fn enough_for_all(raw: &RawGlobal, global: &Global, pools: &[Pool], problems: &mut Vec<Problem>) {
-    let first = |pool: &Pool| match pool.limits.mode {
-        Mode::Static => u64::from(pool.limits.max_children),
-        Mode::Dynamic { start, .. } => u64::from(start),
-        Mode::Ondemand { .. } => 0,
-    };
-    let needed: u64 = pools.iter().map(first).sum();
-    let (Some(max), Some(entry)) = (global.process_max, raw.process_max.written()) else {
-        return;
-    };
-    if let (true, Some(origin)) = (needed > u64::from(max), &entry.origin) {
-        problems.push(Problem {
-            origin: origin.clone(),
-            section: Some("global".to_owned()),
-            subject: Some(entry.subject()),
-            rule: format!(
-                "must be at least {needed}, the workers that the pools have at their start"
-            ),
-        });
-    }
-}
-
 /// What is set, if it is; none if it is wrong.
 pub fn optional<T: Clone>(setting: &Setting<T>) -> Option<Option<T>> {
     match setting {
@@ -189,7 +108,8 @@ pub struct PoolChecker<'a, 'r> {
     pub raw: &'a RawPool,
     /// What it is read against.
     pub surroundings: &'a Surroundings<'a>,
-    problems: &'r mut Vec<Problem>,
+    /// What has been reported.
+    pub problems: &'r mut Vec<Problem>,
     notices: &'r mut Vec<String>,
     warnings: &'r mut Vec<String>,
 }
@@ -226,6 +146,7 @@ impl<'a> PoolChecker<'a, '_> {
         let request_path = |setting: &Setting<String>| optional(setting);
         Some(Pool {
             name: self.section.name.clone(),
+            prefix: self.prefix().map(|(_, prefix)| prefix),
             listen: listen?,
             backlog: *raw.backlog.value()?,
             listen_owner: listen_owner.filter(|_| on_unix && listen_acl.is_none()),
@@ -423,24 +344,6 @@ impl<'a> PoolChecker<'a, '_> {
         None
     }
 
-    fn socket_owner(&mut self) -> (Option<Uid>, Option<Gid>) {
-        let owner = match self.raw.listen_owner.given() {
-            Some(owner) if self.surroundings.effective_uid.is_root() => {
-                self.account(&owner.entry, &owner.value)
-            }
-            Some(_) => {
-                self.ignored("listen.owner");
-                None
-            }
-            None => None,
-        };
-        let group = match self.raw.listen_group.given() {
-            Some(group) => self.group(&group.entry, &group.value),
-            None => owner.as_ref().and_then(|owner| owner.gid),
-        };
-        (owner.map(|owner| owner.uid), group)
-    }
-
     /// The user of an entry.
     pub fn account(&mut self, entry: &Entry, user: &str) -> Option<Account> {
         identity::account(user)
@@ -460,72 +363,6 @@ impl<'a> PoolChecker<'a, '_> {
         self.notice(&format!(
             "'{name}' directive is ignored when FPM is not running as root"
         ));
-    }
-
-    /// Whom workers run as; none if the daemon is not root, or if `-R` allows them to be root and nothing else is said.
-    fn identity(&mut self) -> Option<Identity> {
-        if !self.surroundings.effective_uid.is_root() {
-            for (name, setting) in [("user", &self.raw.user), ("group", &self.raw.group)] {
-                if setting.given().is_some() {
-                    self.ignored(name);
-                }
-            }
-            return None;
-        }
-        let forbidden = !self.surroundings.allow_root;
-        let group = self.raw.group.given().and_then(|group| {
-            let gid = self.group(&group.entry, &group.value)?;
-            if gid.as_raw() == 0 && forbidden {
-                let rule = "workers do not run as root: choose another group".to_owned();
-                self.wrong(&group.entry, rule);
-            }
-            Some(gid)
-        });
-        let user = match &self.raw.user {
-            Setting::Given(user) => user,
-            Setting::Wrong => return None,
-            Setting::Unset if !forbidden => {
-                return group.map(|gid| Identity {
-                    user: "root".to_owned(),
-                    uid: self.surroundings.effective_uid,
-                    gid,
-                    home: PathBuf::from("/root"),
-                });
-            }
-            Setting::Unset => {
-                self.missing(
-                    "user has not been defined: preforkd is root here, and workers run as another user; add user = NAME"
-                        .to_owned(),
-                );
-                return None;
-            }
-        };
-        let account = self.account(&user.entry, &user.value)?;
-        if account.uid.is_root() && forbidden {
-            let rule = "workers do not run as root: choose another user".to_owned();
-            self.wrong(&user.entry, rule);
-            return None;
-        }
-        let gid = match (self.raw.group.given(), account.gid) {
-            (Some(_), _) => group?,
-            (None, Some(gid)) if gid.as_raw() != 0 || !forbidden => gid,
-            (None, Some(_)) => {
-                let rule = "the user's group is root's: add group = NAME".to_owned();
-                self.wrong(&user.entry, rule);
-                return None;
-            }
-            (None, None) => {
-                let rule = "the system has no such user, and so no group for it: add group = NAME";
-                self.wrong(&user.entry, rule.to_owned());
-                return None;
-            }
-        };
-        Some(Identity {
-            user: account.name,
-            uid: account.uid,
-            gid,
-            home: account.home,
-        })
     }
 
     /// Reports the entry with which there is more to tell a mold than goes into one message.
@@ -576,96 +413,4 @@ impl<'a> PoolChecker<'a, '_> {
         }
         env
     }
-
-    fn limits(&mut self) -> Option<Limits> {
-        let raw = self.raw;
-        if matches!(raw.max_children, Setting::Unset) {
-            self.missing(
-                "pm.max_children is missing: add the most workers that the memory is good for"
-                    .to_owned(),
-            );
-        }
-        if matches!(raw.pm, Setting::Unset) {
-            self.missing("pm is missing: add pm = static, dynamic or ondemand".to_owned());
-        }
-        let mode = match raw.pm.value()? {
-            Manager::Static => Mode::Static,
-            Manager::Ondemand => Mode::Ondemand {
-                idle_timeout: *raw.process_idle_timeout.value()?,
-            },
-            Manager::Dynamic => self.dynamic()?,
-        };
-        Some(Limits {
-            mode,
-            max_children: *raw.max_children.value()?,
-            max_spawn_rate: *raw.max_spawn_rate.value()?,
-        })
-    }
-
-    fn dynamic(&mut self) -> Option<Mode> {
-        let raw = self.raw;
-        for (name, setting) in [
-            ("pm.min_spare_servers", &raw.min_spare_servers),
-            ("pm.max_spare_servers", &raw.max_spare_servers),
-        ] {
-            if matches!(setting, Setting::Unset) {
-                self.missing(format!("{name} is missing: pm = dynamic needs it"));
-            }
-        }
-        let (min, max) = (
-            raw.min_spare_servers.given()?,
-            raw.max_spare_servers.given()?,
-        );
-        let (min_spare, max_spare) = (min.value, max.value);
-        let sound = self.problems.len();
-        if let Some(&children) = raw.max_children.value() {
-            for spare in [min, max] {
-                if spare.value > children {
-                    let rule = format!(
-                        "must be at most pm.max_children ({children}); lower it, or raise pm.max_children"
-                    );
-                    self.wrong(&spare.entry, rule);
-                }
-            }
-        }
-        if max_spare < min_spare {
-            let rule = format!(
-                "must be at least pm.min_spare_servers ({min_spare}); raise it, or lower pm.min_spare_servers"
-            );
-            self.wrong(&max.entry, rule);
-        }
-        if self.problems.len() > sound {
-            return None;
-        }
-        let start = match &raw.start_servers {
-            Setting::Given(start) => {
-                if !(min_spare..=max_spare).contains(&start.value) {
-                    let rule = format!(
-                        "must be from pm.min_spare_servers ({min_spare}) to pm.max_spare_servers ({max_spare}); \
-                         without it, it is {}",
-                        middle(min_spare, max_spare)
-                    );
-                    self.wrong(&start.entry, rule);
-                }
-                start.value
-            }
-            Setting::Wrong => return None,
-            Setting::Unset => {
-                let start = middle(min_spare, max_spare);
-                self.notice(&format!(
-                    "pm.start_servers is not set. It's been set to {start}."
-                ));
-                start
-            }
-        };
-        Some(Mode::Dynamic {
-            start,
-            min_spare,
-            max_spare,
-        })
-    }
-}
-
-fn middle(min: u32, max: u32) -> u32 {
-    min + (max - min) / 2
 }

@@ -1,12 +1,13 @@
-//! What a pool's workers are kept in, and who may connect to them.
+//! Whom a pool's workers run as, what they are kept in, and who may connect to them.
 
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{Gid, Uid};
 use preforkd_worker::allowed::AllowedClients;
 
-use super::Acl;
 use super::check::PoolChecker;
 use super::raw::{Entry, Setting};
+use super::{Acl, Identity};
 
 /// Where a path of workers is for the daemon.
 pub fn inside(root: Option<&Path>, path: &Path) -> PathBuf {
@@ -17,6 +18,91 @@ pub fn inside(root: Option<&Path>, path: &Path) -> PathBuf {
 }
 
 impl PoolChecker<'_, '_> {
+    /// The owner and the group of a Unix socket.
+    pub fn socket_owner(&mut self) -> (Option<Uid>, Option<Gid>) {
+        let owner = match self.raw.listen_owner.given() {
+            Some(owner) if self.surroundings.effective_uid.is_root() => {
+                self.account(&owner.entry, &owner.value)
+            }
+            Some(_) => {
+                self.ignored("listen.owner");
+                None
+            }
+            None => None,
+        };
+        let group = match self.raw.listen_group.given() {
+            Some(group) => self.group(&group.entry, &group.value),
+            None => owner.as_ref().and_then(|owner| owner.gid),
+        };
+        (owner.map(|owner| owner.uid), group)
+    }
+
+    /// Whom workers run as; none if the daemon is not root, or if `-R` allows them to be root and nothing else is said.
+    pub fn identity(&mut self) -> Option<Identity> {
+        if !self.surroundings.effective_uid.is_root() {
+            for (name, setting) in [("user", &self.raw.user), ("group", &self.raw.group)] {
+                if setting.given().is_some() {
+                    self.ignored(name);
+                }
+            }
+            return None;
+        }
+        let forbidden = !self.surroundings.allow_root;
+        let group = self.raw.group.given().and_then(|group| {
+            let gid = self.group(&group.entry, &group.value)?;
+            if gid.as_raw() == 0 && forbidden {
+                let rule = "workers do not run as root: choose another group".to_owned();
+                self.wrong(&group.entry, rule);
+            }
+            Some(gid)
+        });
+        let user = match &self.raw.user {
+            Setting::Given(user) => user,
+            Setting::Wrong => return None,
+            Setting::Unset if !forbidden => {
+                return group.map(|gid| Identity {
+                    user: "root".to_owned(),
+                    uid: self.surroundings.effective_uid,
+                    gid,
+                    home: PathBuf::from("/root"),
+                });
+            }
+            Setting::Unset => {
+                self.missing(
+                    "user has not been defined: preforkd is root here, and workers run as another user; add user = NAME"
+                        .to_owned(),
+                );
+                return None;
+            }
+        };
+        let account = self.account(&user.entry, &user.value)?;
+        if account.uid.is_root() && forbidden {
+            let rule = "workers do not run as root: choose another user".to_owned();
+            self.wrong(&user.entry, rule);
+            return None;
+        }
+        let gid = match (self.raw.group.given(), account.gid) {
+            (Some(_), _) => group?,
+            (None, Some(gid)) if gid.as_raw() != 0 || !forbidden => gid,
+            (None, Some(_)) => {
+                let rule = "the user's group is root's: add group = NAME".to_owned();
+                self.wrong(&user.entry, rule);
+                return None;
+            }
+            (None, None) => {
+                let rule = "the system has no such user, and so no group for it: add group = NAME";
+                self.wrong(&user.entry, rule.to_owned());
+                return None;
+            }
+        };
+        Some(Identity {
+            user: account.name,
+            uid: account.uid,
+            gid,
+            home: account.home,
+        })
+    }
+
     /// Who may connect to a Unix socket besides its owner and group, if that is set.
     pub fn acl(&mut self) -> Option<Acl> {
         let (users, groups) = (&self.raw.listen_acl_users, &self.raw.listen_acl_groups);

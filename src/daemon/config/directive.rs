@@ -89,8 +89,6 @@ pub enum Reader {
 /// The value in effect, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// It has gone into the values of other directives.
-    Hidden,
     /// There is none.
     Unset,
     /// `name = value`

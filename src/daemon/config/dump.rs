@@ -1,37 +1,47 @@
 //! The configuration in effect, in php-fpm's form of it (`-tt`).
 
-use super::directive::{Reader, Shown};
+use super::directive::{Directive, Reader, Shape, Shown};
 use super::table::table;
 use super::{Config, Listen, LogLevel};
 
 use std::fmt;
 
-/// The values in effect, one a line: `[section]`, then a tab, `name = value`.
+/// The values in effect, one a line: `[section]`, then a tab, `name = value`; a blank after each section.
 ///
 /// The lines are a configuration that means the same, but for directives without a value, which are `undefined`, and
 /// for values that begin with `$` or have `$pool` in them, which INI files cannot express.
 pub fn dump(config: &Config) -> Vec<String> {
     let mut lines = vec!["[global]".to_owned()];
     for directive in table() {
-        if let Reader::Global { show, .. } = directive.reader {
-            push(&mut lines, directive.name, show(&config.global));
+        match directive.reader {
+            Reader::Global { show, .. } => push(&mut lines, directive, show(&config.global)),
+            Reader::IgnoredInGlobal => push(&mut lines, directive, Shown::Unset),
+            Reader::Include | Reader::Pool { .. } | Reader::IgnoredInPool => {}
         }
     }
     for pool in &config.pools {
+        lines.push(" ".to_owned());
         lines.push(format!("[{}]", pool.name));
         for directive in table() {
-            if let Reader::Pool { show, .. } = directive.reader {
-                push(&mut lines, directive.name, show(pool));
+            match directive.reader {
+                Reader::Pool { show, .. } => push(&mut lines, directive, show(pool)),
+                Reader::IgnoredInPool => push(&mut lines, directive, Shown::Unset),
+                Reader::Include | Reader::Global { .. } | Reader::IgnoredInGlobal => {}
             }
         }
     }
+    lines.push(" ".to_owned());
     lines
 }
 
-fn push(lines: &mut Vec<String>, name: &str, shown: Shown) {
+fn push(lines: &mut Vec<String>, directive: &Directive, shown: Shown) {
+    let name = directive.name;
     match shown {
-        Shown::Hidden => {}
-        Shown::Unset => lines.push(format!("\t{name} = undefined")),
+        Shown::Unset if directive.shape == Shape::One => {
+            lines.push(format!("\t{name} = undefined"))
+        }
+        // Nothing is repeated no times.
+        Shown::Unset => {}
         Shown::One(value) => lines.push(format!("\t{name} = {}", quoted(&value))),
         Shown::Many(pairs) => lines.extend(
             pairs

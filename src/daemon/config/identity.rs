@@ -69,6 +69,22 @@ pub fn group(text: &str) -> Result<Gid, String> {
     }
 }
 
+/// The name of a user, or its number if it has none.
+pub fn name_of_user(uid: Uid) -> String {
+    match User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => uid.to_string(),
+    }
+}
+
+/// The name of a group, or its number if it has none.
+pub fn name_of_group(gid: Gid) -> String {
+    match Group::from_gid(gid) {
+        Ok(Some(group)) => group.name,
+        Ok(None) | Err(_) => gid.to_string(),
+    }
+}
+
 fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -10,7 +10,7 @@
 //! * [`directive`] and [`table`]: the one definition of each directive
 //! * [`value`] and [`listen`]: one value of each kind
 //! * [`raw`]: what is written
-//! * [`check`], [`application`], [`identity`], [`confinement`] and [`requests`]: what it means
+//! * [`check`], [`global`], [`application`], [`limits`], [`confinement`], [`identity`] and [`requests`]: what it means
 //! * [`dump`]: what is in effect, written as a configuration
 //! * [`problem`]: what is wrong, and where
 
@@ -28,7 +28,9 @@ mod check;
 mod confinement;
 mod directive;
 mod dump;
+mod global;
 mod identity;
+mod limits;
 mod listen;
 mod problem;
 mod raw;
@@ -174,6 +176,8 @@ pub enum LogLevel {
 pub struct Pool {
     /// The section's name.
     pub name: String,
+    /// The folder that its relative paths start at (`prefix`).
+    pub prefix: Option<PathBuf>,
     /// Where it listens (`listen`). No two pools' addresses overlap.
     pub listen: Listen,
     /// Connections that may wait to be accepted (`listen.backlog`); the system's limit if none.

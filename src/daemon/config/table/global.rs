@@ -268,7 +268,7 @@ pub static GLOBAL: &[Directive] = &[
                     .systemd_interval
                     .set(entry, value::time(&entry.text, 0))
             },
-            show: |global| Shown::One(global.systemd_interval.map_or("0".to_owned(), seconds)),
+            show: |global| Shown::One(seconds(global.systemd_interval.unwrap_or_default())),
         },
         text: "How often systemd is told the counts of workers and requests; 0 is never.",
     },

@@ -9,7 +9,7 @@ use crate::config::directive::Shape::{Map, One};
 use crate::config::directive::Source::{Differs, Ours, PhpFpm};
 use crate::config::directive::{Directive, Reader, Shown};
 use crate::config::raw::push;
-use crate::config::{Acl, Pool, listen, value};
+use crate::config::{Acl, Pool, identity, listen, value};
 
 /// Where a pool listens, whom it runs as, and in what surroundings.
 pub static POOL: &[Directive] = &[
@@ -24,7 +24,7 @@ pub static POOL: &[Directive] = &[
         },
         reader: Reader::Pool {
             set: |pool, entry| pool.prefix.set(entry, Ok(entry.text.clone().into())),
-            show: |_| Shown::Hidden,
+            show: |pool| pool.prefix.as_ref().map(|path| path.display()).into(),
         },
         text: "The folder that relative paths of the pool start at, an existing one. Without it that of -p; without both, paths have to be absolute.",
     },
@@ -63,7 +63,7 @@ pub static POOL: &[Directive] = &[
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.listen_owner.set(entry, Ok(entry.text.clone())),
-            show: |pool| pool.listen_owner.into(),
+            show: |pool| pool.listen_owner.map(identity::name_of_user).into(),
         },
         text: "The owner of a Unix socket, a name or a number; its primary group becomes the socket's group if listen.group is not set. \
                Without it the daemon's user. Only root can give a socket away: else it is ignored with a notice.",
@@ -75,7 +75,7 @@ pub static POOL: &[Directive] = &[
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.listen_group.set(entry, Ok(entry.text.clone())),
-            show: |pool| pool.listen_group.into(),
+            show: |pool| pool.listen_group.map(identity::name_of_group).into(),
         },
         text: "The group of a Unix socket, a name or a number. Without it the owner's, or else the daemon's.",
     },
@@ -99,7 +99,11 @@ pub static POOL: &[Directive] = &[
             set: |pool, entry| pool.listen_acl_users.set(entry, value::names(&entry.text)),
             show: |pool| {
                 show_acl(pool, |acl| {
-                    acl.users.iter().map(ToString::to_string).collect()
+                    acl.users
+                        .iter()
+                        .copied()
+                        .map(identity::name_of_user)
+                        .collect()
                 })
             },
         },
@@ -114,7 +118,11 @@ pub static POOL: &[Directive] = &[
             set: |pool, entry| pool.listen_acl_groups.set(entry, value::names(&entry.text)),
             show: |pool| {
                 show_acl(pool, |acl| {
-                    acl.groups.iter().map(ToString::to_string).collect()
+                    acl.groups
+                        .iter()
+                        .copied()
+                        .map(identity::name_of_group)
+                        .collect()
                 })
             },
         },
@@ -157,7 +165,12 @@ pub static POOL: &[Directive] = &[
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.group.set(entry, Ok(entry.text.clone())),
-            show: |pool| pool.identity.as_ref().map(|identity| identity.gid).into(),
+            show: |pool| {
+                pool.identity
+                    .as_ref()
+                    .map(|identity| identity::name_of_group(identity.gid))
+                    .into()
+            },
         },
         text: "The group that workers run as, a name or a number, but not root's (unless -R allows it). Without it the user's primary group. Ignored with a notice if the daemon is not root.",
     },

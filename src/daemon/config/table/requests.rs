@@ -1,7 +1,5 @@
 //! What is told about requests, and how long they may take.
 
-use std::time::Duration;
-
 use preforkd_worker::access::Format;
 
 use super::{seconds, yes_or_no};
@@ -27,7 +25,7 @@ pub static REQUESTS: &[Directive] = &[
                 pool.request_terminate_timeout
                     .set(entry, value::time(&entry.text, 0))
             },
-            show: |pool| Shown::One(time(pool.request_terminate_timeout)),
+            show: |pool| Shown::One(seconds(pool.request_terminate_timeout.unwrap_or_default())),
         },
         text: "The longest a request may take, a time with s, m, h or d; then its worker is ended. 0 is no limit.",
     },
@@ -59,7 +57,7 @@ pub static REQUESTS: &[Directive] = &[
                 pool.request_slowlog_timeout
                     .set(entry, value::time(&entry.text, 0))
             },
-            show: |pool| Shown::One(time(pool.request_slowlog_timeout)),
+            show: |pool| Shown::One(seconds(pool.request_slowlog_timeout.unwrap_or_default())),
         },
         text: "A request that takes longer has its stack written to slowlog, once; a time with s, m, h or d. 0 is never.",
     },
@@ -191,7 +189,3 @@ pub static REQUESTS: &[Directive] = &[
         text: "Successful GET and HEAD requests for this path, without a query and a body, get no line in access.log.",
     },
 ];
-
-fn time(time: Option<Duration>) -> String {
-    time.map_or("0".to_owned(), seconds)
-}

@@ -17,6 +17,7 @@ use super::*;
 mod meaning;
 mod mistakes;
 mod samples;
+mod surroundings;
 
 const ROOT: Uid = Uid::from_raw(0);
 const PERSON: Uid = Uid::from_raw(1000);

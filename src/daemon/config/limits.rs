@@ -1,0 +1,101 @@
+//! How many workers a pool has.
+
+use preforkd_plan::scale::{Limits, Mode};
+
+use super::check::PoolChecker;
+use super::raw::{Manager, Setting};
+
+impl PoolChecker<'_, '_> {
+    /// The counts, if they agree with each other.
+    pub fn limits(&mut self) -> Option<Limits> {
+        let raw = self.raw;
+        if matches!(raw.max_children, Setting::Unset) {
+            self.missing(
+                "pm.max_children is missing: add the most workers that the memory is good for"
+                    .to_owned(),
+            );
+        }
+        if matches!(raw.pm, Setting::Unset) {
+            self.missing("pm is missing: add pm = static, dynamic or ondemand".to_owned());
+        }
+        let mode = match raw.pm.value()? {
+            Manager::Static => Mode::Static,
+            Manager::Ondemand => Mode::Ondemand {
+                idle_timeout: *raw.process_idle_timeout.value()?,
+            },
+            Manager::Dynamic => self.dynamic()?,
+        };
+        Some(Limits {
+            mode,
+            max_children: *raw.max_children.value()?,
+            max_spawn_rate: *raw.max_spawn_rate.value()?,
+        })
+    }
+
+    fn dynamic(&mut self) -> Option<Mode> {
+        let raw = self.raw;
+        for (name, setting) in [
+            ("pm.min_spare_servers", &raw.min_spare_servers),
+            ("pm.max_spare_servers", &raw.max_spare_servers),
+        ] {
+            if matches!(setting, Setting::Unset) {
+                self.missing(format!("{name} is missing: pm = dynamic needs it"));
+            }
+        }
+        let (min, max) = (
+            raw.min_spare_servers.given()?,
+            raw.max_spare_servers.given()?,
+        );
+        let (min_spare, max_spare) = (min.value, max.value);
+        let sound = self.problems.len();
+        if let Some(&children) = raw.max_children.value() {
+            for spare in [min, max] {
+                if spare.value > children {
+                    let rule = format!(
+                        "must be at most pm.max_children ({children}); lower it, or raise pm.max_children"
+                    );
+                    self.wrong(&spare.entry, rule);
+                }
+            }
+        }
+        if max_spare < min_spare {
+            let rule = format!(
+                "must be at least pm.min_spare_servers ({min_spare}); raise it, or lower pm.min_spare_servers"
+            );
+            self.wrong(&max.entry, rule);
+        }
+        if self.problems.len() > sound {
+            return None;
+        }
+        let start = match &raw.start_servers {
+            Setting::Given(start) => {
+                if !(min_spare..=max_spare).contains(&start.value) {
+                    let rule = format!(
+                        "must be from pm.min_spare_servers ({min_spare}) to pm.max_spare_servers ({max_spare}); \
+                         without it, it is {}",
+                        middle(min_spare, max_spare)
+                    );
+                    self.wrong(&start.entry, rule);
+                }
+                start.value
+            }
+            Setting::Wrong => return None,
+            Setting::Unset => {
+                let start = middle(min_spare, max_spare);
+                self.notice(&format!(
+                    "pm.start_servers is not set. It's been set to {start}."
+                ));
+                start
+            }
+        };
+        Some(Mode::Dynamic {
+            start,
+            min_spare,
+            max_spare,
+        })
+    }
+}
+
+fn middle(min: u32, max: u32) -> u32 {
+    min + (max - min) / 2
+}
