@@ -3,7 +3,7 @@
 //! A socket that systemd passed is used for the pool that listens on its address. Any other is bound here: a Unix
 //! socket with its permissions from the first moment on, and only after nobody was found to listen on its path.
 
-use crate::config::{self, Listen};
+use crate::config::{self, Acl, Listen};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr};
@@ -12,6 +12,7 @@ use nix::sys::socket::{
     getsockname, getsockopt, listen, setsockopt, socket,
 };
 use nix::sys::stat::{Mode, umask};
+use preforkd_sys::acl;
 use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -111,8 +112,8 @@ impl Listener {
     pub fn adjust(&self, pool: &config::Pool) -> io::Result<()> {
         listen(&self.socket, backlog(pool))?;
         if let Some(file) = self.file.as_ref().filter(|file| file.is_there()) {
-            give(&file.path, pool)?;
             std::fs::set_permissions(&file.path, Permissions::from_mode(pool.listen_mode))?;
+            give(&file.path, pool)?;
         }
         Ok(())
     }
@@ -263,8 +264,11 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
     Ok(Listener { socket, file })
 }
 
-/// Gives the file of a socket to its owner and group.
+/// Gives the file of a socket to its owner and group, or lets those in that its list names.
 fn give(path: &Path, pool: &config::Pool) -> io::Result<()> {
+    if let Some(Acl { users, groups }) = &pool.listen_acl {
+        return acl::admit(path, pool.listen_mode, users, groups);
+    }
     if pool.listen_owner.is_none() && pool.listen_group.is_none() {
         return Ok(());
     }

@@ -7,7 +7,7 @@
 //! * [`pool`]: a pool at run time
 //! * [`reload`]: a new generation of each pool
 //! * [`upgrade`] and [`elders`]: another program under the same pid
-//! * [`spawn`]: making processes
+//! * [`spawn`] and [`confine`]: making processes
 //! * [`listen`]: listening sockets
 //! * [`output`]: what workers print
 //! * [`log`] and [`notify`]: telling people, and systemd
@@ -18,6 +18,7 @@
 mod cli;
 
 mod config;
+mod confine;
 mod elders;
 mod listen;
 mod log;

@@ -1,13 +1,14 @@
 //! Making processes: workers that the master forks itself, molds, and workers that a mold forks for it.
 
 use crate::config::{Application, Mount, Pool, Wsgi};
+use crate::confine::confine;
 use crate::output::Output;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, Uid, chdir, pipe2, setsid};
+use nix::unistd::{Pid, Uid, pipe2};
 use preforkd_sys::channel::{self, Channel};
 use preforkd_sys::scoreboard::{Reporter, Scoreboard};
-use preforkd_sys::{fork, handover, privileges, title};
+use preforkd_sys::{fork, handover, title};
 use preforkd_worker::hello::Hello;
 use preforkd_worker::message::{BOOTSTRAP, MoldSettings, ToMold, WorkerSettings};
 use preforkd_worker::run::{Equipment, run};
@@ -60,6 +61,7 @@ impl Shared<'_> {
             capacity: self.pool.limits.max_children,
             max_requests: self.pool.max_requests,
             terminate_timeout: self.pool.request_terminate_timeout.unwrap_or_default(),
+            allowed_clients: self.pool.allowed_clients.clone(),
             notes: self.notes,
         }
     }
@@ -184,7 +186,7 @@ pub fn set_up_mold(
         },
     };
     mold.send(
-        &ToMold::Setup(setup).encode(),
+        &ToMold::Setup(Box::new(setup)).encode(),
         &[
             shared.listener,
             shared.board.memory_fd(),
@@ -309,30 +311,6 @@ fn null() -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Makes a child what its pool says, for good: its own session, so that no key on a terminal signals it; its user; its
-/// directory, entered as that user.
-fn confine(pool: &Pool) -> io::Result<()> {
-    let context = |what: String| {
-        move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
-    };
-    setsid()?;
-    if let Some(identity) = &pool.identity {
-        let user = c_string(OsStr::new(&identity.user))?;
-        privileges::become_user(&user, identity.uid, identity.gid)
-            .map_err(context(format!("cannot become user {}", identity.user)))?;
-    }
-    privileges::no_new_privileges()?;
-    if let Some(directory) = &pool.chdir {
-        chdir(directory)
-            .map_err(io::Error::from)
-            .map_err(context(format!(
-                "cannot change to directory {}",
-                directory.display()
-            )))?;
-    }
-    Ok(())
-}
-
 fn finish(result: io::Result<()>) -> Infallible {
     match result {
         Ok(()) => fork::exit_now(0),
@@ -393,6 +371,6 @@ pub fn variables(
         .collect()
 }
 
-fn c_string(text: &OsStr) -> io::Result<CString> {
+pub(crate) fn c_string(text: &OsStr) -> io::Result<CString> {
     Ok(CString::new(text.as_bytes())?)
 }

@@ -160,7 +160,7 @@ fn set_up(channel: &Channel) -> PyResult<Option<(MoldSettings, OwnedFd, Scoreboa
     };
     let [listener, memory, notice] = exactly(received.fds)?;
     let board = Scoreboard::attach(memory, notice)?;
-    Ok(Some((settings, listener, board)))
+    Ok(Some((*settings, listener, board)))
 }
 
 /// Forks workers until the master closes the channel.

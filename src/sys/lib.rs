@@ -13,9 +13,11 @@
 //!   counts of the pool as a whole
 //! * [`queue`]: how many connections wait on a listening socket
 //! * [`privileges`]: becoming a pool's user for good
+//! * [`acl`]: who may use a file besides its owner and group
 //! * [`title`]: the name in `ps`
 //! * [`handover`]: turning into another program and keeping descriptors
 
+pub mod acl;
 pub mod board;
 pub mod channel;
 pub mod clock;

@@ -3,6 +3,7 @@
 //! A message is a tag byte, then fields in a fixed order: integers little-endian, strings with a length before them.
 //! The extension module and the master are built from one source; see [`PROTOCOL`] for what is known of that.
 
+use crate::allowed::AllowedClients;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -124,6 +125,8 @@ pub struct WorkerSettings {
     pub max_requests: u64,
     /// How long a request may take; zero is for ever (`request_terminate_timeout`).
     pub terminate_timeout: Duration,
+    /// From where connections are taken (`listen.allowed_clients`); None is from everywhere.
+    pub allowed_clients: Option<AllowedClients>,
     /// Whether the master wants notes, which it logs at level debug.
     pub notes: bool,
 }
@@ -153,7 +156,7 @@ pub struct MoldSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToMold {
     /// Load the application.
-    Setup(MoldSettings),
+    Setup(Box<MoldSettings>),
     /// Fork a worker. With it come its control channel, standard output and standard error.
     Spawn {
         /// The slot it is for.
@@ -197,6 +200,9 @@ impl ToMold {
                 to.number(
                     u64::try_from(mold.worker.terminate_timeout.as_nanos()).unwrap_or(u64::MAX),
                 );
+                let allowed = mold.worker.allowed_clients.as_ref();
+                to.byte(u8::from(allowed.is_some()));
+                to.text(&allowed.map_or_else(String::new, ToString::to_string));
                 to.byte(u8::from(mold.worker.notes));
                 to.number(u64::from(mold.generation));
                 to.text(&mold.module);
@@ -222,12 +228,17 @@ impl ToMold {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader(bytes);
         let message = match from.byte()? {
-            1 => Self::Setup(MoldSettings {
+            1 => Self::Setup(Box::new(MoldSettings {
                 worker: WorkerSettings {
                     pool: from.text()?,
                     capacity: from.small()?,
                     max_requests: from.number()?,
                     terminate_timeout: Duration::from_nanos(from.number()?),
+                    allowed_clients: {
+                        let some = from.byte()? != 0;
+                        let (allowed, _) = AllowedClients::parse(&from.text()?);
+                        some.then_some(allowed)
+                    },
                     notes: from.byte()? != 0,
                 },
                 generation: from.small()?,
@@ -241,7 +252,7 @@ impl ToMold {
                     let mount = from.text()?;
                     some.then_some(mount)
                 },
-            }),
+            })),
             2 => Self::Spawn {
                 slot: from.small()?,
             },
@@ -373,12 +384,13 @@ mod tests {
 
     #[test]
     fn messages_survive_the_channel() {
-        let setup = ToMold::Setup(MoldSettings {
+        let setup = ToMold::Setup(Box::new(MoldSettings {
             worker: WorkerSettings {
                 pool: "site".into(),
                 capacity: 5,
                 max_requests: 100,
                 terminate_timeout: Duration::from_millis(1500),
+                allowed_clients: Some(AllowedClients::parse("192.0.2.1,2001:db8::/32").0),
                 notes: true,
             },
             generation: 3,
@@ -388,7 +400,7 @@ mod tests {
             preload: true,
             warmup: vec!["/".into()],
             mount: Some("/app".into()),
-        });
+        }));
         for message in [setup, ToMold::Spawn { slot: 9 }] {
             let bytes = message.encode();
             assert_eq!(ToMold::decode(&bytes), Ok(message));

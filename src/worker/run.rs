@@ -11,12 +11,14 @@ use crate::watchdog::{Watch, Watchdog};
 use crate::{Application, message};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{SockaddrStorage, getpeername};
 use preforkd_fastcgi::receiver::Limits;
 use preforkd_sys::channel::Channel;
 use preforkd_sys::scoreboard::Reporter;
 use preforkd_sys::{clock, fds, signals};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,6 +198,9 @@ impl Worker {
             }
             Err(error) => return Err(error.into()),
         };
+        if !self.is_allowed(&connection) {
+            return Ok(());
+        }
         self.drop_kept();
         self.reporter.connection();
         if let Some(exchange) = &mut self.exchange {
@@ -215,6 +220,30 @@ impl Worker {
             self.wait_last_for_connections()?;
         }
         Ok(())
+    }
+
+    /// Whether `listen.allowed_clients` lets this peer in; who comes over a Unix socket always is.
+    fn is_allowed(&self, connection: &OwnedFd) -> bool {
+        let Some(allowed) = &self.settings.allowed_clients else {
+            return true;
+        };
+        let peer = match getpeername::<SockaddrStorage>(connection.as_raw_fd()) {
+            Ok(peer) => match (peer.as_sockaddr_in(), peer.as_sockaddr_in6()) {
+                (Some(v4), _) => IpAddr::from(v4.ip()),
+                (None, Some(v6)) => IpAddr::from(v6.ip()),
+                (None, None) => return true,
+            },
+            // It has left already.
+            Err(_) => return false,
+        };
+        let is_allowed = allowed.admits(peer);
+        if !is_allowed {
+            eprintln!(
+                "Connection disallowed: IP address '{}' has been dropped.",
+                peer.to_canonical()
+            );
+        }
+        is_allowed
     }
 
     /// Goes to the end of the line of those that wait for connections.

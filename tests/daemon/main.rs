@@ -8,6 +8,7 @@
 mod configuration;
 mod death;
 mod hello;
+mod isolation;
 mod lifecycle;
 mod pep3333;
 mod python;
