@@ -21,7 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use preforkd_plan::pool::Event;
+use preforkd_plan::pool::Phase;
 use preforkd_plan::reload::Standing;
 use preforkd_sys::fds::inherited_listeners;
 use preforkd_sys::queue::Gauge;
@@ -44,17 +44,6 @@ const MAX_POOLS: u32 = 1 << 28;
 
 /// Events taken in at one turn.
 const EVENTS: usize = 64;
-
-/// What the master is at. Later ones override earlier ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// It serves.
-    Running,
-    /// Workers leave after their request.
-    Finishing,
-    /// Workers end at once.
-    Terminating,
-}
 
 /// Reads the configuration as it is now.
 pub(crate) type Read = Box<dyn Fn() -> Result<Config, Problems>>;
@@ -414,23 +403,20 @@ impl Master {
             return;
         }
         self.phase = phase;
-        let event = if phase == Phase::Terminating {
-            tracing::info!("Terminating ...");
-            Event::Terminate
-        } else {
-            tracing::info!("Finishing ...");
-            Event::Finish
-        };
         self.notifier.send("STOPPING=1");
         self.forget_reload();
         match phase {
-            Phase::Terminating => self.elders.terminate(),
+            Phase::Terminating => {
+                tracing::info!("Terminating ...");
+                self.elders.terminate();
+            }
             Phase::Finishing | Phase::Running => {
+                tracing::info!("Finishing ...");
                 self.elders.release(self.control_timeout, |_| true);
             }
         }
         for pool in self.pools.values_mut() {
-            pool.stop(event);
+            pool.stop(phase);
         }
     }
 

@@ -21,7 +21,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
-use preforkd_plan::pool::{Action, Event, Pool as Plan, Timeouts, View};
+use preforkd_plan::pool::{Action, Event, Phase, Pool as Plan, Timeouts, View};
 use preforkd_plan::reload::Standing;
 use preforkd_plan::scale::Mode;
 use preforkd_plan::slot;
@@ -302,13 +302,13 @@ impl Pool {
     }
 
     /// Stops: workers leave after their request, or at once.
-    pub fn stop(&mut self, event: Event) {
+    pub fn stop(&mut self, phase: Phase) {
         self.leaving = true;
         if let Some(mold) = &mut self.mold {
             mold.leaving = true;
             mold.signal(Signal::SIGTERM);
         }
-        self.on(event);
+        self.on(Event::Stop(phase));
     }
 
     /// A process has died. Returns whether it was one of this pool's.

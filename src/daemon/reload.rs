@@ -7,9 +7,9 @@
 
 use crate::config::{Config, Global};
 use crate::listen::{self, Listener};
-use crate::master::{Master, Phase, open_extension};
+use crate::master::{Master, open_extension};
 use crate::pool::Pool;
-use preforkd_plan::pool::Event;
+use preforkd_plan::pool::Phase;
 use preforkd_plan::reload::{TIMEOUT, Verdict, judge};
 use preforkd_plan::time::Time;
 use preforkd_sys::clock;
@@ -165,7 +165,7 @@ impl Master {
         }
         for index in reload.old {
             if let Some(pool) = self.pools.get_mut(&index) {
-                pool.stop(Event::Finish);
+                pool.stop(Phase::Finishing);
             }
         }
         self.adopt(reload.global);
@@ -179,7 +179,7 @@ impl Master {
         };
         for index in reload.new {
             if let Some(pool) = self.pools.get_mut(&index) {
-                pool.stop(Event::Terminate);
+                pool.stop(Phase::Terminating);
             }
         }
         self.reload_failed();

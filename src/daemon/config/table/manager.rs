@@ -9,6 +9,9 @@ use crate::config::directive::{Directive, Reader, Shown};
 use crate::config::raw::Manager;
 use crate::config::{MAX_CHILDREN, value};
 
+/// Orders that the channel to a mold holds, each with descriptors, at the kernel's stock `net.core.wmem_default`: 277.
+const MAX_SPAWN_RATE: u32 = 256;
+
 /// How many workers a pool has, and how long they live.
 pub static MANAGER: &[Directive] = &[
     Directive {
@@ -110,11 +113,11 @@ pub static MANAGER: &[Directive] = &[
         reader: Reader::Pool {
             set: |pool, entry| {
                 pool.max_spawn_rate
-                    .set(entry, value::number(&entry.text, 1..=u32::MAX))
+                    .set(entry, value::number(&entry.text, 1..=MAX_SPAWN_RATE))
             },
             show: |pool| Shown::One(pool.limits.max_spawn_rate.to_string()),
         },
-        text: "The most workers of the pool that are starting at one time; at least 1.",
+        text: "The most workers of the pool that are starting at one time; from 1 to 256.",
     },
     Directive {
         name: "pm.process_idle_timeout",

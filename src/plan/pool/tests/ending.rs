@@ -90,7 +90,7 @@ fn finishing_lets_requests_end_and_then_empties_the_pool() {
         world.run(SECOND);
         world.burst(3, 3 * SECOND);
         world.run(SECOND);
-        world.stop(Event::Finish);
+        world.stop(Phase::Finishing);
         world.run(millis(10));
         assert_eq!(world.alive(), 3, "{mode:?}: the idle ones leave at once");
         assert!(!world.pool.is_empty());
@@ -108,7 +108,7 @@ fn finishing_escalates_against_those_that_do_not_leave() {
     world.arrive(3600 * SECOND);
     world.run(millis(1));
     world.harden(1);
-    world.stop(Event::Finish);
+    world.stop(Phase::Finishing);
     world.run(TIMEOUTS.control - millis(1));
     assert_eq!(world.alive(), 2);
     world.run(millis(2));
@@ -134,7 +134,7 @@ fn terminating_signals_at_once_and_kills_who_stays() {
     world.burst(2, 3600 * SECOND);
     world.run(millis(20));
     world.harden(0);
-    world.stop(Event::Terminate);
+    world.stop(Phase::Terminating);
     world.run(millis(1));
     assert_eq!(world.alive(), 1);
     world.run(KILL_INTERVAL);
@@ -147,11 +147,11 @@ fn terminating_overtakes_finishing_and_is_not_taken_back() {
     let mut world = World::settled(limits(STATIC, 2));
     world.burst(2, 3600 * SECOND);
     world.run(SECOND);
-    world.stop(Event::Finish);
+    world.stop(Phase::Finishing);
     world.run(SECOND);
     assert_eq!(world.alive(), 2);
-    world.stop(Event::Terminate);
-    world.stop(Event::Finish);
+    world.stop(Phase::Terminating);
+    world.stop(Phase::Finishing);
     world.run(millis(1));
     assert!(world.pool.is_empty());
     world.run(60 * SECOND);
@@ -160,30 +160,30 @@ fn terminating_overtakes_finishing_and_is_not_taken_back() {
 
 #[test]
 fn a_mold_that_does_not_end_when_it_is_told_to_is_killed() {
-    for event in [Event::Finish, Event::Terminate] {
+    for phase in [Phase::Finishing, Phase::Terminating] {
         let mut world = World::new(limits(STATIC, 2), TIMEOUTS, true);
         world.mold_fate = MoldFate::Hangs;
         world.kill_mold();
         world.run(SECOND);
         assert!(world.has_mold());
-        world.stop(event);
+        world.stop(phase);
         world.run(KILL_INTERVAL + millis(1));
-        assert!(!world.has_mold(), "{event:?}");
+        assert!(!world.has_mold(), "{phase:?}");
         assert_eq!(world.deadline, None);
     }
 }
 
 #[test]
 fn ending_while_workers_start_leaves_nobody() {
-    for event in [Event::Finish, Event::Terminate] {
+    for phase in [Phase::Finishing, Phase::Terminating] {
         for after in [0, 300, 1000, 5400] {
             for fate in [Fate::Works, Fate::DiesAtStart, Fate::Hangs] {
                 let mut world = World::new(limits(STATIC, 6), TIMEOUTS, true);
                 world.fate = fate;
                 world.run(millis(200) + Duration::from_micros(after));
-                world.stop(event);
+                world.stop(phase);
                 world.run(TIMEOUTS.control + 2 * KILL_INTERVAL);
-                assert!(world.pool.is_empty(), "{event:?} {after} {fate:?}");
+                assert!(world.pool.is_empty(), "{phase:?} {after} {fate:?}");
                 assert_eq!((world.alive(), world.has_mold()), (0, false));
             }
         }

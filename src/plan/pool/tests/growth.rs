@@ -33,6 +33,30 @@ fn dynamic_starts_with_its_start_servers_and_stays_there() {
 }
 
 #[test]
+fn dynamic_asks_for_its_start_servers_by_the_spawn_rate() {
+    let start = Mode::Dynamic {
+        start: 20,
+        min_spare: 1,
+        max_spare: 20,
+    };
+    for (mold, max) in [(false, 20), (true, 20), (true, 40)] {
+        let mut limits = limits(start, max);
+        limits.max_spawn_rate = 8;
+        let mut world = World::new(limits, TIMEOUTS, mold);
+        // Whoever comes meanwhile may make it grow as well.
+        world.burst(4, millis(2));
+        let mut most = 0;
+        for _ in 0..500 {
+            world.run(millis(1));
+            most = most.max(world.slots(State::Starting).len());
+        }
+        assert_eq!(most, 8, "{mold} {max}");
+        assert_eq!(world.slots(State::Idle).len(), 20, "{mold} {max}");
+        assert_eq!(world.pool.standing(), Standing::Ready);
+    }
+}
+
+#[test]
 fn dynamic_grows_by_the_queue_at_once_and_shrinks_half_the_excess_a_second() {
     let mut world = World::settled(limits(DYNAMIC, 64));
     world.burst(50, millis(200));

@@ -193,7 +193,7 @@ proptest! {
     ) {
         let mut world = lived(&setting, &steps);
         let spawned = world.spawned();
-        world.stop(if finish { Event::Finish } else { Event::Terminate });
+        world.stop(if finish { Phase::Finishing } else { Phase::Terminating });
         for step in more {
             // Whatever else goes wrong meanwhile.
             if let Step::Kill { slot } = step {

@@ -149,6 +149,20 @@ fn a_death_between_waking_and_accepting_strands_nobody() {
     }
 }
 
+/// It was woken for a connection, told to leave, and killed before it accepted: nobody else was woken.
+#[test]
+fn a_connection_whose_worker_dies_leaving_goes_to_another_at_once() {
+    let mut world = World::settled(limits(STATIC, 2));
+    world.arrive(millis(10));
+    let woken = world.woken().expect("somebody is woken");
+    world.wear_out(woken);
+    world.run(Duration::from_micros(5));
+    assert_eq!(world.pool.state(woken), State::Retiring);
+    world.kill(woken);
+    world.run(millis(1));
+    assert_eq!(world.waiting(), 0);
+}
+
 #[test]
 fn a_death_with_nobody_waiting_nudges_nobody() {
     let mut world = World::settled(limits(STATIC, 4));

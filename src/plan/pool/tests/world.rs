@@ -334,8 +334,8 @@ impl World {
         self.tell_master(event);
     }
 
-    /// A signal for the master: Finish or Terminate. It ends the mold as well.
-    pub fn stop(&mut self, event: Event) {
+    /// A signal for the master. It ends the mold as well.
+    pub fn stop(&mut self, phase: Phase) {
         if let Some(Mold {
             number,
             deaf: false,
@@ -344,7 +344,7 @@ impl World {
         {
             self.timer(self.now + LEAVE, Happening::MoldDies { number });
         }
-        self.tell_master(event);
+        self.tell_master(Event::Stop(phase));
     }
 
     // What a test looks at.
