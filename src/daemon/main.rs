@@ -8,6 +8,7 @@
 //! * [`reload`]: a new generation of each pool
 //! * [`upgrade`] and [`elders`]: another program under the same pid
 //! * [`spawn`] and [`confine`]: making processes
+//! * [`status`]: the pages about pools
 //! * [`listen`]: listening sockets
 //! * [`output`]: what workers print
 //! * [`log`] and [`notify`]: telling people, and systemd
@@ -28,6 +29,7 @@ mod output;
 mod pool;
 mod reload;
 mod spawn;
+mod status;
 mod token;
 mod upgrade;
 

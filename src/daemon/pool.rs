@@ -14,6 +14,7 @@ use crate::config::{self, Application};
 use crate::listen::Listener;
 use crate::output::Held;
 use crate::spawn::{self, Shared, Spawned};
+use crate::status;
 use crate::token::Token;
 use crate::upgrade::Testament;
 use nix::errno::Errno;
@@ -30,6 +31,7 @@ use preforkd_sys::clock;
 use preforkd_sys::queue::{Gauge, Queue, Target};
 use preforkd_sys::scoreboard::{Scoreboard, State};
 use preforkd_worker::message::ToWorker;
+use preforkd_worker::status::Pages;
 use process::{Process, take_output};
 use std::fs::File;
 use std::io;
@@ -65,6 +67,7 @@ pub struct Pool {
     target: Target,
     board: Scoreboard,
     generation: u32,
+    pages: Option<Box<Pages>>,
     workers: Vec<Option<Process>>,
     mold: Option<Process>,
     /// Cleared when importing the application turned out to start threads.
@@ -155,6 +158,7 @@ impl Pool {
             listener,
             board,
             generation,
+            pages: status::pages_of(&config).map(Box::new),
             workers: (0..config.limits.max_children).map(|_| None).collect(),
             mold: None,
             preload: true,
@@ -426,6 +430,7 @@ impl Pool {
             listener: self.listener.socket().as_fd(),
             board: &self.board,
             generation: self.generation,
+            pages: self.pages.as_deref(),
             notes: common.notes,
         }
     }

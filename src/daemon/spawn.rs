@@ -12,6 +12,7 @@ use preforkd_sys::{fork, handover, title};
 use preforkd_worker::hello::Hello;
 use preforkd_worker::message::{BOOTSTRAP, MoldSettings, ToMold, WorkerSettings};
 use preforkd_worker::run::{Equipment, run};
+use preforkd_worker::status::Pages;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
@@ -50,6 +51,8 @@ pub struct Shared<'a> {
     pub board: &'a Scoreboard,
     /// Its generation.
     pub generation: u32,
+    /// The pages that its workers answer themselves.
+    pub pages: Option<&'a Pages>,
     /// Whether debug lines are logged.
     pub notes: bool,
 }
@@ -63,6 +66,7 @@ impl Shared<'_> {
             terminate_timeout: self.pool.request_terminate_timeout.unwrap_or_default(),
             allowed_clients: self.pool.allowed_clients.clone(),
             notes: self.notes,
+            pages: self.pages.cloned().map(Box::new),
         }
     }
 }

@@ -12,7 +12,7 @@
 //! A worker runs code of the pool's user, who may scribble over the pool's board: readers take every value as possible
 //! nonsense, and the memory is sealed so that it cannot be shrunk under them.
 
-use crate::board::{Board, Cell, Record, length_for};
+use crate::board::{Board, Cell, length_for};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
@@ -239,21 +239,21 @@ impl Reporter {
         self.write(|| cell.last.ended.store(now, Ordering::Relaxed));
     }
 
-    /// Says what the request that has ended took: `cpu` nanoseconds of processor time, and `memory` bytes, the most that
-    /// the process ever had. Remembers the request if none of those since `oldest` took longer.
-    pub fn took(&self, cpu: u64, memory: u64, oldest: u64) {
+    /// Says what the request took that is answered `now`: `cpu` nanoseconds of processor time, and `memory` bytes, the
+    /// most that the process ever had. Remembers the request if none of those since `oldest` took longer.
+    pub fn took(&self, cpu: u64, memory: u64, now: u64, oldest: u64) {
         let Cell { last, slowest, .. } = self.cell();
-        let span = |record: &Record| {
-            let [begun, ended] =
-                [&record.begun, &record.ended].map(|word| word.load(Ordering::Relaxed));
-            (ended >= oldest).then(|| ended.saturating_sub(begun))
-        };
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let ended = load(&slowest.ended);
+        let slowest_span = ended.saturating_sub(load(&slowest.begun));
+        let is_slowest = ended <= oldest || now.saturating_sub(load(&last.begun)) > slowest_span;
         self.board.header().tally.memory(memory);
         self.write(|| {
             last.cpu.store(cpu, Ordering::Relaxed);
             last.memory.store(memory, Ordering::Relaxed);
-            if span(last) > span(slowest) {
+            if is_slowest {
                 slowest.copy(last);
+                slowest.ended.store(now, Ordering::Relaxed);
             }
         });
     }

@@ -271,8 +271,7 @@ mod tests {
         let worker = reporter(&board, 0);
         let serve = |begun: u64, ended: u64, text: &[u8], oldest: u64| {
             worker.request(begun, &[text]);
-            worker.ended(ended);
-            worker.took(7, 4096, oldest);
+            worker.took(7, 4096, ended, oldest);
         };
         let slowest = || board.slowest(0).map(|request| request.text);
         assert_eq!(slowest(), None);

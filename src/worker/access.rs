@@ -9,7 +9,7 @@ mod format;
 mod line;
 
 pub use format::Format;
-pub use line::{Record, Usage, path, status};
+pub use line::{Record, Usage, content_length, path, status, user};
 
 /// Bytes of a line, its end included: what a pipe takes in one piece (`PIPE_BUF`).
 pub const MAX_LINE: usize = 4096;

@@ -10,6 +10,7 @@
 //! * [`watchdog`]: ends a request that takes too long
 //! * [`hello`]: the built-in application
 //! * [`access`]: the lines of the access log
+//! * [`status`]: the pages about the pool itself
 //! * [`zone`]: the local time zone
 //! * [`allowed`]: who may connect
 //! * [`message`]: what goes over the channels between master, mold and workers
@@ -23,6 +24,7 @@ pub mod hello;
 pub mod message;
 pub mod run;
 pub mod spool;
+pub mod status;
 pub mod watchdog;
 pub mod zone;
 

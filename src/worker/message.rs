@@ -4,6 +4,9 @@
 //! The extension module and the master are built from one source; see [`PROTOCOL`] for what is known of that.
 
 use crate::allowed::AllowedClients;
+use crate::status::Pages;
+use crate::status::snapshot::Facts;
+use crate::zone::{Span, Zone};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -129,6 +132,8 @@ pub struct WorkerSettings {
     pub allowed_clients: Option<AllowedClients>,
     /// Whether the master wants notes, which it logs at level debug.
     pub notes: bool,
+    /// The pages that it answers itself; None when there are none.
+    pub pages: Option<Box<Pages>>,
 }
 
 /// What a mold has to know. With it come the listening socket and the scoreboard's two descriptors.
@@ -204,6 +209,7 @@ impl ToMold {
                 to.byte(u8::from(allowed.is_some()));
                 to.text(&allowed.map_or_else(String::new, ToString::to_string));
                 to.byte(u8::from(mold.worker.notes));
+                to.pages(mold.worker.pages.as_deref());
                 to.number(u64::from(mold.generation));
                 to.text(&mold.module);
                 to.text(&mold.callable);
@@ -240,6 +246,7 @@ impl ToMold {
                         some.then_some(allowed)
                     },
                     notes: from.byte()? != 0,
+                    pages: from.pages()?,
                 },
                 generation: from.small()?,
                 module: from.text()?,
@@ -335,7 +342,71 @@ impl Writer {
     }
 }
 
+impl Writer {
+    fn pages(&mut self, pages: Option<&Pages>) {
+        self.byte(u8::from(pages.is_some()));
+        if let Some(pages) = pages {
+            self.text(&pages.facts.pool);
+            self.text(&pages.facts.manager);
+            self.option(pages.status_path.as_deref());
+            self.option(pages.ping_path.as_deref());
+            self.text(&pages.ping_response);
+            self.zone(&pages.zone);
+        }
+    }
+
+    fn option(&mut self, text: Option<&str>) {
+        self.byte(u8::from(text.is_some()));
+        self.text(text.unwrap_or_default());
+    }
+
+    fn zone(&mut self, zone: &Zone) {
+        self.number(zone.spans().len() as u64);
+        for span in zone.spans() {
+            self.number(span.from.cast_unsigned());
+            self.number(u64::from(span.offset.cast_unsigned()));
+            self.text(&span.name);
+        }
+    }
+}
+
 struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn pages(&mut self) -> Result<Option<Box<Pages>>, Malformed> {
+        if self.byte()? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Pages {
+            facts: Facts {
+                pool: self.text()?,
+                manager: self.text()?,
+            },
+            status_path: self.option()?,
+            ping_path: self.option()?,
+            ping_response: self.text()?,
+            zone: self.zone()?,
+        })))
+    }
+
+    fn option(&mut self) -> Result<Option<String>, Malformed> {
+        let some = self.byte()? != 0;
+        let text = self.text()?;
+        Ok(some.then_some(text))
+    }
+
+    fn zone(&mut self) -> Result<Zone, Malformed> {
+        let mut spans = Vec::new();
+        for _ in 0..self.number()? {
+            spans.push(Span {
+                from: self.number()?.cast_signed(),
+                offset: self.small()?.cast_signed(),
+                name: self.text()?,
+            });
+        }
+        Ok(Zone::from_spans(spans))
+    }
+}
 
 impl Reader<'_> {
     fn byte(&mut self) -> Result<u8, Malformed> {
@@ -392,6 +463,16 @@ mod tests {
                 terminate_timeout: Duration::from_millis(1500),
                 allowed_clients: Some(AllowedClients::parse("192.0.2.1,2001:db8::/32").0),
                 notes: true,
+                pages: Some(Box::new(Pages {
+                    facts: Facts {
+                        pool: "site".into(),
+                        manager: "static".into(),
+                    },
+                    status_path: None,
+                    ping_path: Some("/ping".into()),
+                    ping_response: "pong".into(),
+                    zone: Zone::new(0, |_| (-3600, "X".into())),
+                })),
             },
             generation: 3,
             module: "a.b".into(),

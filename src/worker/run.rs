@@ -7,6 +7,8 @@
 
 use crate::exchange::{DIRECT, Error, Exchange};
 use crate::message::{FromWorker, ToWorker, WorkerSettings};
+use crate::status::reception::Reception;
+use crate::status::summary;
 use crate::watchdog::{Watch, Watchdog};
 use crate::{Application, message};
 use nix::errno::Errno;
@@ -50,7 +52,14 @@ pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Resu
     signals::ignore_sigpipe();
     let mut worker = Worker::new(equipment)?;
     worker.tell(&FromWorker::Ready)?;
-    let served = worker.serve(application);
+    let served = match worker.settings.pages.clone() {
+        None => worker.serve(application),
+        Some(pages) => {
+            let listener = worker.listener.try_clone()?;
+            let reporter = Arc::clone(&worker.reporter);
+            worker.serve(&mut Reception::new(pages, reporter, listener, application))
+        }
+    };
     // Leaving may take a while; nobody is to count on this worker meanwhile.
     worker.reporter.busy(clock::now());
     served
@@ -59,7 +68,7 @@ pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Resu
 struct Worker {
     control: Arc<Channel>,
     listener: OwnedFd,
-    reporter: Reporter,
+    reporter: Arc<Reporter>,
     settings: WorkerSettings,
     epoll: Epoll,
     watchdog: Option<Watchdog>,
@@ -110,7 +119,7 @@ impl Worker {
         Ok(Self {
             control,
             listener,
-            reporter,
+            reporter: Arc::new(reporter),
             settings,
             epoll,
             watchdog,
@@ -299,19 +308,11 @@ impl Worker {
 
     fn begin(&self, exchange: &Exchange, id: u16) {
         let now = clock::now();
-        let (mut method, mut uri) = (None, None);
-        for (name, value) in exchange.params().iter() {
-            match name {
-                b"REQUEST_METHOD" => method = Some(value),
-                b"REQUEST_URI" => uri = Some(value),
-                _ => continue,
-            }
-            if method.is_some() && uri.is_some() {
-                break;
-            }
-        }
-        let [method, uri] = [method, uri].map(|value| value.unwrap_or(b"-"));
-        self.reporter.request(now, &[method, b"\0", uri]);
+        // Whoever shows a request, and the master when it ends one, wants to know all of it.
+        let whole = self.settings.pages.is_some() || !self.settings.terminate_timeout.is_zero();
+        summary::text(exchange.params(), whole, |text| {
+            self.reporter.request(now, text);
+        });
         if let (Some(watchdog), Some(connection)) = (&self.watchdog, exchange.connection()) {
             watchdog.begin(now, connection, id);
         }

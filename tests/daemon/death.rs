@@ -175,7 +175,9 @@ fn a_request_over_its_time_gets_504_and_its_worker_is_replaced() {
         "after {:?}",
         begun.elapsed()
     );
-    daemon.wait_for_line("WARNING: [pool probe] child *execution timed out");
+    daemon.wait_for_line(
+        "WARNING: [pool probe] child *, script '*' (request: \"GET /*\") execution timed out",
+    );
     daemon.wait_for_workers("probe", 2);
     assert_eq!(
         address

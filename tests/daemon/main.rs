@@ -14,6 +14,7 @@ mod pep3333;
 mod python;
 mod reload;
 mod scaling;
+mod status;
 mod support;
 mod upgrade;
 mod web;

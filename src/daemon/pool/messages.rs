@@ -10,6 +10,7 @@ use preforkd_plan::pool::Event;
 use preforkd_plan::time::Time;
 use preforkd_sys::channel::MAX_MESSAGE;
 use preforkd_worker::message::{FromMold, FromWorker, PROTOCOL};
+use preforkd_worker::status::summary::{Summary, visible};
 use std::io;
 
 impl Pool {
@@ -76,12 +77,14 @@ impl Pool {
         };
         let request = self.board.request(slot);
         let begun = request.as_ref().map_or(0, |request| request.begun);
-        let text = request.map_or_else(Vec::new, |request| request.text);
-        let text = String::from_utf8_lossy(&text).replace('\0', " ");
+        let summary = Summary::parse(&request.map_or_else(Vec::new, |request| request.text));
         tracing::warn!(
-            "[pool {}] child {} (request: \"{text}\") execution timed out ({:.6} sec), terminating",
+            "[pool {}] child {}, script '{}' (request: \"{} {}\") execution timed out ({:.6} sec), terminating",
             self.config.name,
             process.pid_text(),
+            visible(&summary.script),
+            visible(&summary.method),
+            visible(&summary.uri),
             now().since(Time(begun)).as_secs_f64()
         );
     }

@@ -158,7 +158,8 @@ fn percent(cpu: Cpu, record: &Record<'_>) -> f64 {
 }
 
 /// Bytes of the body as announced; 0 where it is not.
-pub(super) fn content_length(params: &Params) -> u64 {
+#[must_use]
+pub fn content_length(params: &Params) -> u64 {
     let text = params.get(b"CONTENT_LENGTH").unwrap_or_default();
     str::from_utf8(text)
         .ok()
@@ -167,7 +168,8 @@ pub(super) fn content_length(params: &Params) -> u64 {
 }
 
 /// Whom the web server has authenticated, or else whom the client says it is; empty for nobody.
-fn user(params: &Params) -> Cow<'_, [u8]> {
+#[must_use]
+pub fn user(params: &Params) -> Cow<'_, [u8]> {
     match params.get(b"REMOTE_USER") {
         Some(user) if !user.is_empty() => Cow::Borrowed(user),
         _ => params

@@ -7,6 +7,7 @@
 //! * [`load`]: many clients at once
 //! * [`http`]: a browser, as far as the site needs one
 //! * [`nginx`], [`site`]: a real nginx, the real Django site
+//! * [`php_fpm`]: the real php-fpm, to compare with
 //! * [`wait`]: waiting for a state, with a deadline
 
 pub mod daemon;
@@ -14,6 +15,7 @@ pub mod fastcgi;
 pub mod http;
 pub mod load;
 pub mod nginx;
+pub mod php_fpm;
 pub mod process;
 pub mod setup;
 pub mod site;

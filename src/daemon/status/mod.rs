@@ -1,0 +1,48 @@
+//! The pages about pools: which ones each pool answers itself.
+
+use crate::config::Pool;
+use chrono::{Local, TimeZone};
+use preforkd_plan::scale::Mode;
+use preforkd_sys::clock;
+use preforkd_worker::status::Pages;
+use preforkd_worker::status::snapshot::Facts;
+use preforkd_worker::zone::Zone;
+
+/// The pages that the workers of a pool answer.
+#[must_use]
+pub fn pages_of(pool: &Pool) -> Option<Pages> {
+    // On its own socket a pool's / is the application's; php-fpm takes it for the status as soon as there is a
+    // pm.status_listen without a pm.status_path.
+    let status_path = pool.status_path.clone().filter(|path| path != "/");
+    if status_path.is_none() && pool.ping_path.is_none() {
+        return None;
+    }
+    Some(pages(pool, status_path))
+}
+
+fn pages(pool: &Pool, status_path: Option<String>) -> Pages {
+    let manager = match pool.limits.mode {
+        Mode::Static => "static",
+        Mode::Dynamic { .. } => "dynamic",
+        Mode::Ondemand { .. } => "ondemand",
+    };
+    Pages {
+        facts: Facts {
+            pool: pool.name.clone(),
+            manager: manager.to_owned(),
+        },
+        status_path,
+        ping_path: pool.ping_path.clone(),
+        ping_response: pool.ping_response.clone(),
+        zone: local_zone(),
+    }
+}
+
+fn local_zone() -> Zone {
+    let now = i64::try_from(clock::epoch() / 1_000_000_000).unwrap_or(0);
+    Zone::new(now, |at| {
+        let offset = Local.timestamp_opt(at, 0).earliest();
+        let seconds = offset.map_or(0, |time| time.offset().local_minus_utc());
+        (seconds, String::new())
+    })
+}

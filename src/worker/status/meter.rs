@@ -1,0 +1,72 @@
+//! What a worker's requests cost, measured only where somebody can see it.
+
+use nix::sys::resource::{UsageWho, getrusage};
+use preforkd_sys::clock;
+use preforkd_sys::scoreboard::Reporter;
+use std::fs;
+
+/// How long the slowest request is remembered after it ended, in nanoseconds, while faster ones follow.
+pub const REMEMBERED: u64 = 600_000_000_000;
+
+/// How much later a worker measures its private memory again, in nanoseconds: the kernel walks all its pages for it.
+const MEASURED_EVERY: u64 = 10_000_000_000;
+
+/// Measures the requests of this process.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Processor time of the process when the request began.
+    before: u64,
+    /// When the private memory was measured, on the monotonic clock.
+    measured: Option<u64>,
+}
+
+impl Meter {
+    /// A request begins.
+    pub fn begin(&mut self) {
+        self.before = usage().0;
+    }
+
+    /// The request has been answered.
+    pub fn end(&mut self, reporter: &Reporter) {
+        let now = clock::now();
+        let (cpu, memory) = usage();
+        reporter.took(
+            cpu.saturating_sub(self.before),
+            memory,
+            now,
+            now.saturating_sub(REMEMBERED),
+        );
+        if self
+            .measured
+            .is_none_or(|measured| now.saturating_sub(measured) >= MEASURED_EVERY)
+        {
+            self.measured = Some(now);
+            reporter.private_memory(private_memory());
+        }
+    }
+}
+
+/// Processor time of this process in nanoseconds, and the most memory it ever had in bytes.
+fn usage() -> (u64, u64) {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return (0, 0);
+    };
+    let nanoseconds = [usage.user_time(), usage.system_time()]
+        .map(|time| time.tv_sec() * 1_000_000_000 + time.tv_usec() * 1000);
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    (
+        number(nanoseconds[0]) + number(nanoseconds[1]),
+        number(usage.max_rss()) * 1024,
+    )
+}
+
+/// Memory that this process shares with no other, in bytes; 0 where the kernel does not tell (no /proc, as in a chroot).
+fn private_memory() -> u64 {
+    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    rollup
+        .lines()
+        .filter_map(|line| line.strip_prefix("Private_"))
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum::<u64>()
+        * 1024
+}
