@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use nix::unistd::Uid;
 
 use crate::config::Surroundings;
@@ -27,6 +27,10 @@ const DEFAULT_IN_PREFIX: &str = "etc/preforkd.conf";
     disable_help_flag = true,
     disable_help_subcommand = true,
     args_override_self = true,
+    override_usage = "preforkd [-F|-D] [-y FILE] [-p DIR] [-g FILE] [-O] [-R]\n       \
+                      preforkd -t[t] [-y FILE] [-p DIR] [-R]\n       \
+                      preforkd COMMAND [-y FILE] [-p DIR] [-R]",
+    after_help = "php-fpm's -c, -d, -e and -n, which wrappers pass, are accepted and ignored.",
     after_long_help = crate::config::reference()
 )]
 pub struct Cli {
@@ -36,16 +40,17 @@ pub struct Cli {
         long = "fpm-config",
         visible_alias = "config",
         value_name = "FILE",
+        value_hint = ValueHint::FilePath,
         global = true
     )]
     config: Option<PathBuf>,
 
     /// Let relative paths of the configuration start at DIR
-    #[arg(short, long, value_name = "DIR", value_parser = absolute, global = true)]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = absolute, global = true)]
     prefix: Option<PathBuf>,
 
     /// Write the master's pid to FILE, if the configuration names no file for it
-    #[arg(short = 'g', long, value_name = "FILE", value_parser = absolute, global = true)]
+    #[arg(short = 'g', long, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = absolute, global = true)]
     pid: Option<PathBuf>,
 
     /// Check the configuration and exit; given twice (-tt), also print every value in effect
@@ -68,28 +73,25 @@ pub struct Cli {
     #[arg(short = 'R', long = "allow-to-run-as-root", global = true)]
     allow_root: bool,
 
-    /// Print help and exit (--help: with every directive)
-    #[arg(short, long, visible_short_alias = '?', alias = "usage", action = ArgAction::Help, global = true)]
+    /// Print help and exit, also as -? (--help: with every directive)
+    #[arg(short, long, short_alias = '?', alias = "usage", action = ArgAction::Help, global = true)]
     help: Option<bool>,
 
     /// Print the version and exit
     #[arg(short, long, short_aliases = ['i', 'm'], aliases = ["info", "modules"], action = ArgAction::Version)]
     version: Option<bool>,
 
-    /// Accepted because wrappers of php-fpm pass it, and ignored
-    #[arg(short = 'c', long, value_name = "FILE", hide_short_help = true)]
+    // What is only PHP's, and does nothing.
+    #[arg(short = 'c', long, hide = true)]
     php_ini: Option<OsString>,
 
-    /// Accepted because wrappers of php-fpm pass it, and ignored
-    #[arg(short = 'n', long, hide_short_help = true, action = ArgAction::Count)]
+    #[arg(short = 'n', long, hide = true, action = ArgAction::Count)]
     no_php_ini: u8,
 
-    /// Accepted because wrappers of php-fpm pass it, and ignored
-    #[arg(short = 'd', long, value_name = "NAME[=VALUE]", hide_short_help = true)]
+    #[arg(short = 'd', long, hide = true)]
     define: Vec<OsString>,
 
-    /// Accepted because wrappers of php-fpm pass it, and ignored
-    #[arg(short = 'e', long, hide_short_help = true, action = ArgAction::Count)]
+    #[arg(short = 'e', long, hide = true, action = ArgAction::Count)]
     profile_info: u8,
 
     #[command(subcommand)]

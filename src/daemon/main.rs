@@ -20,6 +20,8 @@ mod cli;
 
 mod config;
 mod confine;
+#[cfg(test)]
+mod docs;
 mod elders;
 mod listen;
 mod log;

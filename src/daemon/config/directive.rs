@@ -13,6 +13,8 @@ pub struct Directive {
     pub shape: Shape,
     /// The value if none is written, in the form of files.
     pub default: Option<&'static str>,
+    /// A value to start from, where there is no default; `KEY=VALUE` for a map.
+    pub example: Option<&'static str>,
     /// Whose invention it is.
     pub source: Source,
     /// Where it is written and where its value goes.
@@ -179,11 +181,12 @@ impl Directive {
             Source::Ours => "*",
             Source::PhpFpm | Source::Differs { .. } | Source::PhpOnly => " ",
         };
-        let default = match self.default {
-            Some(default) => format!(" (default: {default})"),
-            None => String::new(),
+        let value = match (self.default, self.example) {
+            (Some(default), _) => format!(" (default: {default})"),
+            (None, Some(example)) => format!(" (such as: {example})"),
+            (None, None) => String::new(),
         };
-        let mut text = format!("\n {mark}{}{default}", self.spelling());
+        let mut text = format!("\n {mark}{}{value}", self.spelling());
         let mut column = usize::MAX;
         for word in self.text.split_whitespace() {
             if column.saturating_add(word.len() + 1) > WIDTH {

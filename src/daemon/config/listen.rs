@@ -31,6 +31,11 @@ pub enum Address {
 /// # Errors
 /// The rule that is broken, and what would be right.
 pub fn parse(text: &str) -> Result<Address, String> {
+    if text.chars().any(char::is_control) {
+        return Err(
+            "must be the path of a Unix socket, host:port, [v6]:port, or a port".to_owned(),
+        );
+    }
     if text.starts_with('/') {
         return Ok(Address::Path(text.into()));
     }

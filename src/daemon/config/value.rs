@@ -2,10 +2,13 @@
 
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use nix::sys::resource::RLIM_INFINITY;
+use preforkd_worker::access::Format;
+use preforkd_worker::allowed::AllowedClients;
 
 use super::raw::Target;
 use super::{ErrorLog, Facility, LogFormat, LogLevel, Mount};
@@ -119,6 +122,43 @@ pub fn log_level(text: &str) -> Result<LogLevel, String> {
     )
 }
 
+/// A value of which only its characters can be told to be wrong: none of them is a control character.
+fn plain<T: From<String>>(text: &str, kind: &str) -> Result<T, String> {
+    if text.chars().any(char::is_control) {
+        Err(format!("must be {kind}"))
+    } else {
+        Ok(text.to_owned().into())
+    }
+}
+
+/// A path, which may be relative.
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    plain(text, "a path")
+}
+
+/// The name or number of a user or group, which is looked up when everything is read.
+pub fn account(text: &str) -> Result<String, String> {
+    plain(text, "a name or a number")
+}
+
+/// Text on one line.
+pub fn text(text: &str) -> Result<String, String> {
+    plain(text, "text")
+}
+
+/// Who may connect; what is no address in it is beside the others.
+pub fn clients(text: &str) -> Result<(AllowedClients, Vec<String>), String> {
+    let text: String = plain(text, "addresses and networks with commas between them")?;
+    Ok(AllowedClients::parse(&text))
+}
+
+/// The form of the lines of the access log.
+pub fn access_format(text: &str) -> Result<String, String> {
+    let text: String = plain(text, "text with codes, or json")?;
+    Format::parse(&text)?;
+    Ok(text)
+}
+
 /// The log's destination: a path, `syslog`, or one of the names of standard error.
 pub fn error_log(text: &str) -> Result<ErrorLog, String> {
     // Standard error may be a socket, which cannot be opened by name.
@@ -128,7 +168,7 @@ pub fn error_log(text: &str) -> Result<ErrorLog, String> {
     } else if STANDARD_ERROR.contains(&text) {
         Ok(ErrorLog::Stderr)
     } else {
-        Ok(ErrorLog::File(text.into()))
+        plain(text, "a path, or syslog").map(ErrorLog::File)
     }
 }
 
@@ -223,7 +263,7 @@ pub fn names(text: &str) -> Result<Vec<String>, String> {
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
         .collect();
-    if names.is_empty() {
+    if names.is_empty() || text.chars().any(char::is_control) {
         Err("must be names or numbers with commas between them".to_owned())
     } else {
         Ok(names)

@@ -13,6 +13,7 @@ pub static APPLICATION: &[Directive] = &[
         name: "app",
         shape: One,
         default: None,
+        example: Some("hello"),
         source: Ours,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -33,6 +34,7 @@ pub static APPLICATION: &[Directive] = &[
         name: "wsgi",
         shape: One,
         default: None,
+        example: Some("mysite.wsgi:application"),
         source: Ours,
         reader: Reader::Pool {
             set: |pool, entry| pool.wsgi.set(entry, value::target(&entry.text)),
@@ -48,9 +50,10 @@ pub static APPLICATION: &[Directive] = &[
         name: "python",
         shape: One,
         default: Some("/usr/bin/python3"),
+        example: None,
         source: Ours,
         reader: Reader::Pool {
-            set: |pool, entry| pool.python.set(entry, Ok(entry.text.clone().into())),
+            set: |pool, entry| pool.python.set(entry, value::path(&entry.text)),
             show: |pool| show_wsgi(pool, |wsgi| Shown::One(wsgi.python.display().to_string())),
         },
         text: "The interpreter of a wsgi pool, CPython 3.10 or later; that of a virtual environment brings the environment's packages.",
@@ -59,9 +62,10 @@ pub static APPLICATION: &[Directive] = &[
         name: "pythonpath",
         shape: List,
         default: None,
+        example: Some("src"),
         source: Ours,
         reader: Reader::Pool {
-            set: |pool, entry| push(&mut pool.pythonpath, entry, Ok(entry.text.clone().into())),
+            set: |pool, entry| push(&mut pool.pythonpath, entry, value::path(&entry.text)),
             show: |pool| {
                 show_wsgi(pool, |wsgi| {
                     list(
@@ -78,6 +82,7 @@ pub static APPLICATION: &[Directive] = &[
         name: "wsgi.preload",
         shape: One,
         default: Some("yes"),
+        example: None,
         source: Ours,
         reader: Reader::Pool {
             set: |pool, entry| pool.preload.set(entry, value::flag(&entry.text)),
@@ -91,6 +96,7 @@ pub static APPLICATION: &[Directive] = &[
         name: "wsgi.warmup",
         shape: List,
         default: None,
+        example: Some("/"),
         source: Ours,
         reader: Reader::Pool {
             set: |pool, entry| push(&mut pool.warmup, entry, value::url(&entry.text)),
@@ -103,6 +109,7 @@ pub static APPLICATION: &[Directive] = &[
         name: "mount",
         shape: One,
         default: Some("auto"),
+        example: None,
         source: Ours,
         reader: Reader::Pool {
             set: |pool, entry| pool.mount.set(entry, value::mount(&entry.text)),

@@ -12,6 +12,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "include",
         shape: One,
         default: None,
+        example: Some("conf.d/*.conf"),
         source: Differs {
             there: "a relative path starts at the compiled prefix (/usr)",
             here: "it starts at the folder of the file that it is written in",
@@ -25,9 +26,10 @@ pub static GLOBAL: &[Directive] = &[
         name: "pid",
         shape: One,
         default: None,
+        example: Some("/run/preforkd.pid"),
         source: PhpFpm,
         reader: Reader::Global {
-            set: |global, entry| global.pid.set(entry, Ok(entry.text.clone().into())),
+            set: |global, entry| global.pid.set(entry, value::path(&entry.text)),
             show: |global| global.pid.as_ref().map(|path| path.display()).into(),
         },
         text: "The file that the master's pid is written to once its sockets are bound, and that is removed at a clean end. A relative path starts at /var, or at the folder of -p. Without it the one of -g, or none.",
@@ -36,6 +38,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "error_log",
         shape: One,
         default: None,
+        example: Some("/var/log/preforkd.log"),
         source: Differs {
             there: "log/php-fpm.log, also in the foreground if standard error is no terminal",
             here: "standard error in the foreground; in the background /var/log/preforkd.log",
@@ -55,6 +58,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "syslog.ident",
         shape: One,
         default: Some("preforkd"),
+        example: None,
         source: Differs {
             there: "php-fpm",
             here: "preforkd",
@@ -70,6 +74,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "syslog.facility",
         shape: One,
         default: Some("daemon"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| {
@@ -85,6 +90,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "log_level",
         shape: One,
         default: Some("notice"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| global.log_level.set(entry, value::log_level(&entry.text)),
@@ -96,6 +102,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "log_format",
         shape: One,
         default: Some("php-fpm"),
+        example: None,
         source: Ours,
         reader: Reader::Global {
             set: |global, entry| global.log_format.set(entry, value::log_format(&entry.text)),
@@ -115,6 +122,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "log_limit",
         shape: One,
         default: Some("8192"),
+        example: None,
         source: Differs {
             there: "1024",
             here: "8192",
@@ -134,6 +142,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "log_buffering",
         shape: One,
         default: Some("yes"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| global.log_buffering.set(entry, value::flag(&entry.text)),
@@ -145,6 +154,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "emergency_restart_threshold",
         shape: One,
         default: Some("0"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| {
@@ -160,6 +170,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "emergency_restart_interval",
         shape: One,
         default: Some("0"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| {
@@ -175,6 +186,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "process_control_timeout",
         shape: One,
         default: Some("30s"),
+        example: None,
         source: Differs {
             there: "0",
             here: "30s",
@@ -194,6 +206,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "process.max",
         shape: One,
         default: Some("0"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| {
@@ -209,6 +222,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "process.priority",
         shape: One,
         default: None,
+        example: Some("-5"),
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| {
@@ -224,6 +238,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "daemonize",
         shape: One,
         default: Some("yes"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| global.daemonize.set(entry, value::flag(&entry.text)),
@@ -235,6 +250,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "rlimit_files",
         shape: One,
         default: Some("0"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| global.rlimit_files.set(entry, value::limit(&entry.text)),
@@ -246,6 +262,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "rlimit_core",
         shape: One,
         default: Some("0"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| {
@@ -261,6 +278,7 @@ pub static GLOBAL: &[Directive] = &[
         name: "systemd_interval",
         shape: One,
         default: Some("10s"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Global {
             set: |global, entry| {

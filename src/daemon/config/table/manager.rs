@@ -18,6 +18,7 @@ pub static MANAGER: &[Directive] = &[
         name: "pm",
         shape: One,
         default: None,
+        example: Some("dynamic"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -44,6 +45,7 @@ pub static MANAGER: &[Directive] = &[
         name: "pm.max_children",
         shape: One,
         default: None,
+        example: Some("16"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -58,6 +60,7 @@ pub static MANAGER: &[Directive] = &[
         name: "pm.start_servers",
         shape: One,
         default: None,
+        example: Some("4"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -75,6 +78,7 @@ pub static MANAGER: &[Directive] = &[
         name: "pm.min_spare_servers",
         shape: One,
         default: None,
+        example: Some("2"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -92,6 +96,7 @@ pub static MANAGER: &[Directive] = &[
         name: "pm.max_spare_servers",
         shape: One,
         default: None,
+        example: Some("6"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -109,6 +114,7 @@ pub static MANAGER: &[Directive] = &[
         name: "pm.max_spawn_rate",
         shape: One,
         default: Some("32"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -123,6 +129,7 @@ pub static MANAGER: &[Directive] = &[
         name: "pm.process_idle_timeout",
         shape: One,
         default: Some("10s"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -140,6 +147,7 @@ pub static MANAGER: &[Directive] = &[
         name: "pm.max_requests",
         shape: One,
         default: Some("0"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {

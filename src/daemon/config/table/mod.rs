@@ -34,6 +34,7 @@ const fn ignored(name: &'static str, shape: Shape, reader: Reader) -> Directive 
         name,
         shape,
         default: None,
+        example: None,
         source: PhpOnly,
         reader,
         text: "Accepted for php-fpm's sake, with a notice, and ignored.",

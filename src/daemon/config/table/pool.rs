@@ -2,8 +2,6 @@
 
 use std::ffi::OsStr;
 
-use preforkd_worker::allowed::AllowedClients;
-
 use super::{ignored, rlimit, yes_or_no};
 use crate::config::directive::Shape::{Map, One};
 use crate::config::directive::Source::{Differs, Ours, PhpFpm};
@@ -17,13 +15,14 @@ pub static POOL: &[Directive] = &[
         name: "prefix",
         shape: One,
         default: None,
+        example: Some("/srv/site"),
         source: Differs {
             there: "without it and -p, relative paths start at the compiled prefix (/usr)",
             here: "without it and -p, a relative path is an error",
             why: "Nobody wants sockets and logs below /usr.",
         },
         reader: Reader::Pool {
-            set: |pool, entry| pool.prefix.set(entry, Ok(entry.text.clone().into())),
+            set: |pool, entry| pool.prefix.set(entry, value::path(&entry.text)),
             show: |pool| pool.prefix.as_ref().map(|path| path.display()).into(),
         },
         text: "The folder that relative paths of the pool start at, an existing one. Without it that of -p; without both, paths have to be absolute.",
@@ -32,6 +31,7 @@ pub static POOL: &[Directive] = &[
         name: "listen",
         shape: One,
         default: None,
+        example: Some("/run/preforkd-$pool.sock"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.listen.set(entry, listen::parse(&entry.text)),
@@ -44,6 +44,7 @@ pub static POOL: &[Directive] = &[
         name: "listen.backlog",
         shape: One,
         default: Some("-1"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.backlog.set(entry, value::backlog(&entry.text)),
@@ -60,9 +61,10 @@ pub static POOL: &[Directive] = &[
         name: "listen.owner",
         shape: One,
         default: None,
+        example: Some("www-data"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.listen_owner.set(entry, Ok(entry.text.clone())),
+            set: |pool, entry| pool.listen_owner.set(entry, value::account(&entry.text)),
             show: |pool| pool.listen_owner.map(identity::name_of_user).into(),
         },
         text: "The owner of a Unix socket, a name or a number; its primary group becomes the socket's group if listen.group is not set. \
@@ -72,9 +74,10 @@ pub static POOL: &[Directive] = &[
         name: "listen.group",
         shape: One,
         default: None,
+        example: Some("www-data"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.listen_group.set(entry, Ok(entry.text.clone())),
+            set: |pool, entry| pool.listen_group.set(entry, value::account(&entry.text)),
             show: |pool| pool.listen_group.map(identity::name_of_group).into(),
         },
         text: "The group of a Unix socket, a name or a number. Without it the owner's, or else the daemon's.",
@@ -83,6 +86,7 @@ pub static POOL: &[Directive] = &[
         name: "listen.mode",
         shape: One,
         default: Some("0660"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.listen_mode.set(entry, value::mode(&entry.text)),
@@ -94,6 +98,7 @@ pub static POOL: &[Directive] = &[
         name: "listen.acl_users",
         shape: One,
         default: None,
+        example: Some("www-data"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.listen_acl_users.set(entry, value::names(&entry.text)),
@@ -113,6 +118,7 @@ pub static POOL: &[Directive] = &[
         name: "listen.acl_groups",
         shape: One,
         default: None,
+        example: Some("www-data"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.listen_acl_groups.set(entry, value::names(&entry.text)),
@@ -132,16 +138,14 @@ pub static POOL: &[Directive] = &[
         name: "listen.allowed_clients",
         shape: One,
         default: None,
+        example: Some("127.0.0.1, 10.0.0.0/8"),
         source: Differs {
             there: "only the first 12 of the 16 bytes of an IPv6 address count, and there are no networks",
             here: "addresses count in full, and networks (10.0.0.0/8, 2001:db8::/32) can be written, too",
             why: "An address that is not in the list must not get in.",
         },
         reader: Reader::Pool {
-            set: |pool, entry| {
-                pool.allowed_clients
-                    .set(entry, Ok(AllowedClients::parse(&entry.text)))
-            },
+            set: |pool, entry| pool.allowed_clients.set(entry, value::clients(&entry.text)),
             show: |pool| pool.allowed_clients.as_ref().into(),
         },
         text: "Addresses and networks that may connect over TCP, with commas between them; without it, anybody may. If none of them is an address, nobody may.",
@@ -151,9 +155,10 @@ pub static POOL: &[Directive] = &[
         name: "user",
         shape: One,
         default: None,
+        example: Some("www-data"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.user.set(entry, Ok(entry.text.clone())),
+            set: |pool, entry| pool.user.set(entry, value::account(&entry.text)),
             show: |pool| pool.identity.as_ref().map(|identity| &identity.user).into(),
         },
         text: "The user that workers run as, a name or a number, but not root (unless -R allows it). Required if the daemon is root; else ignored with a notice.",
@@ -162,9 +167,10 @@ pub static POOL: &[Directive] = &[
         name: "group",
         shape: One,
         default: None,
+        example: Some("www-data"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.group.set(entry, Ok(entry.text.clone())),
+            set: |pool, entry| pool.group.set(entry, value::account(&entry.text)),
             show: |pool| {
                 pool.identity
                     .as_ref()
@@ -178,9 +184,10 @@ pub static POOL: &[Directive] = &[
         name: "chroot",
         shape: One,
         default: None,
+        example: Some("$prefix"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.chroot.set(entry, Ok(entry.text.clone().into())),
+            set: |pool, entry| pool.chroot.set(entry, value::path(&entry.text)),
             show: |pool| pool.chroot.as_ref().map(|path| path.display()).into(),
         },
         text: "The folder that becomes the root of workers, an existing one; $prefix at its start is the pool's prefix. Ignored with a notice if the daemon is not root.",
@@ -189,9 +196,10 @@ pub static POOL: &[Directive] = &[
         name: "chdir",
         shape: One,
         default: None,
+        example: Some("/srv/site"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.chdir.set(entry, Ok(entry.text.clone().into())),
+            set: |pool, entry| pool.chdir.set(entry, value::path(&entry.text)),
             show: |pool| pool.chdir.as_ref().map(|path| path.display()).into(),
         },
         text: "The working directory of workers, an existing folder, inside of chroot if there is one. Without it the daemon's, or / in a chroot.",
@@ -200,6 +208,7 @@ pub static POOL: &[Directive] = &[
         name: "process.priority",
         shape: One,
         default: None,
+        example: Some("5"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -214,6 +223,7 @@ pub static POOL: &[Directive] = &[
         name: "process.dumpable",
         shape: One,
         default: Some("no"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.process_dumpable.set(entry, value::flag(&entry.text)),
@@ -225,6 +235,7 @@ pub static POOL: &[Directive] = &[
         name: "no_new_privs",
         shape: One,
         default: Some("yes"),
+        example: None,
         source: Ours,
         reader: Reader::Pool {
             set: |pool, entry| pool.no_new_privs.set(entry, value::flag(&entry.text)),
@@ -236,9 +247,10 @@ pub static POOL: &[Directive] = &[
         name: "apparmor_hat",
         shape: One,
         default: None,
+        example: Some("site"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.apparmor_hat.set(entry, Ok(entry.text.clone())),
+            set: |pool, entry| pool.apparmor_hat.set(entry, value::text(&entry.text)),
             show: |pool| pool.apparmor_hat.as_ref().into(),
         },
         text: "The AppArmor profile that workers change to.",
@@ -247,6 +259,7 @@ pub static POOL: &[Directive] = &[
         name: "rlimit_files",
         shape: One,
         default: Some("0"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.rlimit_files.set(entry, value::limit(&entry.text)),
@@ -258,6 +271,7 @@ pub static POOL: &[Directive] = &[
         name: "rlimit_core",
         shape: One,
         default: Some("0"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -272,6 +286,7 @@ pub static POOL: &[Directive] = &[
         name: "env",
         shape: Map,
         default: None,
+        example: Some("DJANGO_SETTINGS_MODULE=mysite.settings"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| push(&mut pool.env, entry, Ok(entry.text.clone())),
@@ -288,6 +303,7 @@ pub static POOL: &[Directive] = &[
         name: "clear_env",
         shape: One,
         default: Some("yes"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.clear_env.set(entry, value::flag(&entry.text)),
@@ -299,6 +315,7 @@ pub static POOL: &[Directive] = &[
         name: "catch_workers_output",
         shape: One,
         default: Some("yes"),
+        example: None,
         source: Differs {
             there: "no, which sends it to /dev/null",
             here: "yes",
@@ -317,6 +334,7 @@ pub static POOL: &[Directive] = &[
         name: "decorate_workers_output",
         shape: One,
         default: Some("yes"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {

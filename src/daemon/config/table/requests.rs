@@ -1,7 +1,5 @@
 //! What is told about requests, and how long they may take.
 
-use preforkd_worker::access::Format;
-
 use super::{seconds, yes_or_no};
 use crate::config::directive::Shape::{List, One};
 use crate::config::directive::Source::{Differs, PhpFpm};
@@ -15,6 +13,7 @@ pub static REQUESTS: &[Directive] = &[
         name: "request_terminate_timeout",
         shape: One,
         default: Some("0"),
+        example: None,
         source: Differs {
             there: "the worker is ended by SIGTERM, and the web server says 502",
             here: "the answer is 504 if none has begun, the request and its stack are logged, then the worker is ended",
@@ -33,6 +32,7 @@ pub static REQUESTS: &[Directive] = &[
         name: "request_terminate_timeout_track_finished",
         shape: One,
         default: Some("no"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -47,6 +47,7 @@ pub static REQUESTS: &[Directive] = &[
         name: "request_slowlog_timeout",
         shape: One,
         default: Some("0"),
+        example: None,
         source: Differs {
             there: "the worker is stopped by ptrace while its stack is read",
             here: "the worker writes its stack itself",
@@ -65,6 +66,7 @@ pub static REQUESTS: &[Directive] = &[
         name: "request_slowlog_trace_depth",
         shape: One,
         default: Some("20"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -79,9 +81,10 @@ pub static REQUESTS: &[Directive] = &[
         name: "slowlog",
         shape: One,
         default: None,
+        example: Some("/var/log/preforkd-$pool.slow.log"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.slowlog.set(entry, Ok(entry.text.clone().into())),
+            set: |pool, entry| pool.slowlog.set(entry, value::path(&entry.text)),
             show: |pool| pool.slowlog.as_ref().map(|path| path.display()).into(),
         },
         text: "The file that the stacks of slow requests are appended to. Required if request_slowlog_timeout is set.",
@@ -90,6 +93,7 @@ pub static REQUESTS: &[Directive] = &[
         name: "pm.status_path",
         shape: One,
         default: None,
+        example: Some("/status"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
@@ -104,6 +108,7 @@ pub static REQUESTS: &[Directive] = &[
         name: "pm.status_listen",
         shape: One,
         default: None,
+        example: Some("/run/preforkd-$pool-status.sock"),
         source: Differs {
             there: "a pool of two workers",
             here: "a process of its own, which also answers ping.path",
@@ -119,6 +124,7 @@ pub static REQUESTS: &[Directive] = &[
         name: "ping.path",
         shape: One,
         default: None,
+        example: Some("/ping"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| pool.ping_path.set(entry, value::request_path(&entry.text)),
@@ -130,9 +136,10 @@ pub static REQUESTS: &[Directive] = &[
         name: "ping.response",
         shape: One,
         default: Some("pong"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.ping_response.set(entry, Ok(entry.text.clone())),
+            set: |pool, entry| pool.ping_response.set(entry, value::text(&entry.text)),
             show: |pool| Shown::One(pool.ping_response.clone()),
         },
         text: "The text that answers ping.path.",
@@ -141,9 +148,10 @@ pub static REQUESTS: &[Directive] = &[
         name: "access.log",
         shape: One,
         default: None,
+        example: Some("/var/log/preforkd-$pool.access.log"),
         source: PhpFpm,
         reader: Reader::Pool {
-            set: |pool, entry| pool.access_log.set(entry, Ok(entry.text.clone().into())),
+            set: |pool, entry| pool.access_log.set(entry, value::path(&entry.text)),
             show: |pool| pool.access_log.as_ref().map(|path| path.display()).into(),
         },
         text: "The file that a line is appended to for each request.",
@@ -152,13 +160,12 @@ pub static REQUESTS: &[Directive] = &[
         name: "access.format",
         shape: One,
         default: Some("%R - %u %t \"%m %r\" %s"),
+        example: None,
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
-                pool.access_format.set(
-                    entry,
-                    Format::parse(&entry.text).map(|_| entry.text.clone()),
-                )
+                pool.access_format
+                    .set(entry, value::access_format(&entry.text))
             },
             show: |pool| Shown::One(pool.access_format.clone()),
         },
@@ -168,6 +175,7 @@ pub static REQUESTS: &[Directive] = &[
         name: "access.suppress_path",
         shape: List,
         default: None,
+        example: Some("/ping"),
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use super::*;
-use crate::config::directive::{Directive, Reader, Scope};
+use crate::config::directive::{Directive, Reader, Scope, Source};
 use crate::config::problem::Origin;
 use crate::config::raw::{Entry, RawGlobal, RawPool};
 use crate::config::scan::{Line, scan};
 use crate::config::table::table;
 
 /// The samples, each under the name that a person gives it.
-const SAMPLES: [(&str, &str); 3] = [
+const SAMPLES: [(&str, &str); 4] = [
     ("preforkd.conf", include_str!("../../../../preforkd.conf")),
     (
         "conf.d/hello.conf",
@@ -21,18 +21,43 @@ const SAMPLES: [(&str, &str); 3] = [
         "conf.d/site.conf",
         include_str!("../../../../conf.d/django.conf.sample"),
     ),
+    (
+        "conf.d/shop.conf",
+        include_str!("../../../../conf.d/flask.conf.sample"),
+    ),
 ];
+
+/// That with every directive, which is made from the table.
+const EVERY: &str = include_str!("../../../../conf.d/every-directive.conf.sample");
 
 /// The samples where a person puts them, with a site that has what they say.
 fn installed() -> Case {
     let case = Case::new("");
     for (name, text) in SAMPLES {
-        case.write(name, &text.replace("/srv/site", "@/site"));
+        case.write(name, &at_case(text));
     }
-    fs::create_dir_all(case.path("site/lib")).unwrap();
-    let python = case.write("site/venv/bin/python3", "");
-    fs::set_permissions(python, Permissions::from_mode(0o755)).unwrap();
+    for folder in ["site/lib", "site/src"] {
+        fs::create_dir_all(case.path(folder)).unwrap();
+    }
+    for python in ["site/venv/bin/python3", "shop/venv/bin/python3"] {
+        let python = case.write(python, "");
+        fs::set_permissions(python, Permissions::from_mode(0o755)).unwrap();
+    }
     case
+}
+
+/// A sample whose applications are in the case's folder.
+fn at_case(text: &str) -> String {
+    text.replace("/srv/", "@/")
+}
+
+/// A sample with the entries in its comments made real.
+fn opened(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.strip_prefix(';') {
+        Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase()) => rest,
+        _ => line,
+    });
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// The entries of a sample, and those in a comment of the form `;name = value`.
@@ -70,7 +95,7 @@ fn the_samples_are_right() {
         .load_file("preforkd.conf", ROOT)
         .unwrap_or_else(|problems| panic!("{problems:#?}"));
     let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
-    assert_eq!(names, ["hello", "site"]);
+    assert_eq!(names, ["hello", "shop", "site"]);
     for (name, _) in SAMPLES {
         if let Err(problems) = case.load_file(name, ROOT) {
             panic!("{problems:#?}");
@@ -82,18 +107,37 @@ fn the_samples_are_right() {
 fn the_samples_are_right_with_their_comments_opened() {
     let case = installed();
     for (name, text) in SAMPLES {
-        let opened: Vec<&str> = text
-            .lines()
-            .map(|line| match line.strip_prefix(';') {
-                Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase()) => rest,
-                _ => line,
-            })
-            .collect();
-        case.write(name, &opened.join("\n").replace("/srv/site", "@/site"));
+        case.write(name, &at_case(&opened(text)));
     }
     if let Err(problems) = case.load_file("preforkd.conf", ROOT) {
         panic!("{problems:#?}");
     }
+}
+
+#[test]
+fn the_sample_with_every_directive_is_right() {
+    let case = installed();
+    case.write("alone/x.conf", &at_case(EVERY));
+    let config = case.load_file("alone/x.conf", ROOT).unwrap();
+    assert_eq!(config.pools[0].application, Application::Hello);
+
+    // A pool has one application, and the interpreter of the other is not in the root of a chroot.
+    let text = at_case(&opened(EVERY));
+    let text = text
+        .replace("\napp = ", "\n;app = ")
+        .replace("\nchroot = ", "\n;chroot = ");
+    case.write("alone/x.conf", &text);
+    let config = case
+        .load_file("alone/x.conf", ROOT)
+        .unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert!(matches!(config.pools[0].application, Application::Wsgi(_)));
+
+    let shown: BTreeSet<String> = entries(EVERY).into_iter().map(|(name, ..)| name).collect();
+    let all: BTreeSet<String> = table()
+        .filter(|directive| directive.source != Source::PhpOnly)
+        .map(|directive| directive.name.to_owned())
+        .collect();
+    assert_eq!(shown, all);
 }
 
 /// A module of the standard library would be imported instead of the site's.
@@ -122,7 +166,12 @@ fn the_samples_do_not_name_a_standard_module() {
 
 #[test]
 fn the_samples_show_defaults_as_they_are() {
-    for (name, value, commented) in SAMPLES.iter().flat_map(|(_, text)| entries(text)) {
+    for (name, value, commented) in SAMPLES
+        .iter()
+        .map(|(_, text)| text)
+        .chain([&EVERY])
+        .flat_map(|text| entries(text))
+    {
         let directive =
             Directive::find(&name, Scope::Pool).unwrap_or_else(|| panic!("no directive {name}"));
         if let (true, Some(default)) = (commented, directive.default) {

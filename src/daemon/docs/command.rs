@@ -1,0 +1,124 @@
+//! preforkd(8) and the completions of shells, from the definition of the command line.
+
+use clap::CommandFactory;
+use clap_complete::{Shell, generate};
+use clap_mangen::Man;
+
+use super::is_up_to_date;
+use super::roff::Page;
+use crate::cli::Cli;
+
+const DESCRIPTION: &str = "preforkd keeps pools of worker processes that answer FastCGI requests of a web server, for \
+    applications in Python (WSGI). Each pool has a listening socket, an application, a user and limits; the \
+    number of its workers follows the load. The configuration, see preforkd.conf(5), is that of php-fpm, and so are \
+    the flags.";
+
+const EXIT_STATUS: &[(&str, &str)] = &[
+    (
+        "0",
+        "A clean stop; the configuration is right (-t); help or the version was shown; in the background, the pools can be reached.",
+    ),
+    ("64", "The command line is wrong."),
+    (
+        "70",
+        "The daemon could not start in the background, or did not say within 10 seconds that it could.",
+    ),
+    (
+        "78",
+        "The configuration is wrong, or what it asks for cannot be set up, such as an address that is taken.",
+    ),
+];
+
+const SIGNALS: &[(&str, &str)] = &[
+    (
+        "TERM, INT",
+        "Stop at once. Requests that are being answered are broken off.",
+    ),
+    (
+        "QUIT",
+        "Stop when the requests that are being answered have ended, at most process_control_timeout later.",
+    ),
+    (
+        "USR1",
+        "Open the log files anew, after they have been rotated. No worker is replaced.",
+    ),
+    (
+        "USR2, HUP",
+        "Reload: read the configuration, and replace every pool by a new generation while the old one finishes its requests. \
+         If the configuration is wrong, all goes on as it was, and the log says what is wrong.",
+    ),
+];
+
+const FILES: &[(&str, &str)] = &[
+    (
+        crate::cli::DEFAULT_FILE,
+        "The configuration, if -y and -p do not say otherwise.",
+    ),
+    (
+        "/etc/preforkd/conf.d/*.conf",
+        "The pools, which the configuration includes.",
+    ),
+];
+
+/// What clap's generator makes of a part of the page.
+fn generated(part: impl Fn(&Man, &mut dyn std::io::Write) -> std::io::Result<()>) -> String {
+    let mut text = Vec::new();
+    part(&Man::new(Cli::command()).section("8"), &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn page() -> String {
+    let command = Cli::command();
+    let mut page = Page::new("preforkd", "8", &command.get_about().unwrap().to_string());
+    page.raw(&generated(Man::render_synopsis_section));
+    page.section("description");
+    page.paragraph(DESCRIPTION);
+    page.raw(&generated(Man::render_options_section));
+    page.paragraph(&command.get_after_help().unwrap().to_string());
+    page.section("commands");
+    page.paragraph("In place of flags, a word can say what to do. The flags above can be given before and after it.");
+    for word in command.get_subcommands() {
+        let about = word.get_about().unwrap().to_string();
+        let values: String = word
+            .get_positionals()
+            .flat_map(|value| value.get_value_names().unwrap_or_default())
+            .map(|name| format!(" [{name}]"))
+            .collect();
+        page.term(
+            &format!("{}{values}", word.get_name()),
+            &format!("{about}."),
+        );
+    }
+    for (title, entries) in [
+        ("exit status", EXIT_STATUS),
+        ("signals", SIGNALS),
+        ("files", FILES),
+    ] {
+        page.section(title);
+        for (term, text) in entries {
+            page.term(term, text);
+        }
+    }
+    page.section("see also");
+    page.paragraph("preforkd.conf(5)");
+    page.into_text()
+}
+
+#[test]
+fn the_manual_page_of_the_command() {
+    is_up_to_date("packaging/man/preforkd.8", &page());
+}
+
+#[test]
+fn completions() {
+    for (shell, name) in [
+        (Shell::Bash, "preforkd.bash"),
+        (Shell::Zsh, "_preforkd"),
+        (Shell::Fish, "preforkd.fish"),
+    ] {
+        let mut text = Vec::new();
+        generate(shell, &mut Cli::command(), "preforkd", &mut text);
+        let text = String::from_utf8(text).unwrap();
+        is_up_to_date(&format!("packaging/completions/{name}"), &text);
+    }
+}
