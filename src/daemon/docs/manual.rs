@@ -2,7 +2,7 @@
 
 use super::differences::differences;
 use super::roff::Page;
-use super::{directives, is_up_to_date, kind, origin, parts};
+use super::{PARTS, is_up_to_date, kind, origin};
 use crate::config::directive::Source;
 use crate::config::table::table;
 
@@ -37,9 +37,9 @@ fn page() -> String {
     for paragraph in LANGUAGE {
         page.paragraph(paragraph);
     }
-    for (title, _, chosen) in parts() {
-        page.section(title);
-        for directive in directives(chosen) {
+    for part in &PARTS {
+        page.section(part.title);
+        for directive in part.directives() {
             page.term(&directive.spelling(), directive.text);
             let value = match (directive.default, directive.example) {
                 (Some(default), _) => format!("Default: {default}"),

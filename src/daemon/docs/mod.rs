@@ -9,8 +9,8 @@
 //! ```
 //!
 //! # Layout
-//! * [`command`]: preforkd(8) and the completions
-//! * [`manual`]: preforkd.conf(5)
+//! * [`command`]: the page preforkd(8), and the completions
+//! * [`manual`]: the page preforkd.conf(5)
 //! * [`reference`]: the same for the web, in Markdown
 //! * [`sample`]: a configuration with every directive
 //! * [`differences`]: what is otherwise in php-fpm
@@ -46,24 +46,37 @@ fn is_up_to_date(name: &str, text: &str) {
     );
 }
 
-/// The directives that mean something here, where `chosen` says so.
-fn directives(chosen: fn(&Directive) -> bool) -> impl Iterator<Item = &'static Directive> {
-    table().filter(move |directive| directive.source != Source::PhpOnly && chosen(directive))
+/// A part of the reference.
+struct Part {
+    title: &'static str,
+    /// The section in which its directives are written, if it is one.
+    section: &'static str,
+    /// Which directives it has.
+    has: fn(&Reader) -> bool,
 }
 
-/// The parts of the reference: title, where its directives are written, and which they are.
-fn parts() -> [(&'static str, &'static str, fn(&Directive) -> bool); 3] {
-    [
-        ("Anywhere", "", |directive| {
-            matches!(directive.reader, Reader::Include)
-        }),
-        ("The daemon as a whole", "global", |directive| {
-            matches!(directive.reader, Reader::Global { .. })
-        }),
-        ("A pool", "site", |directive| {
-            matches!(directive.reader, Reader::Pool { .. })
-        }),
-    ]
+const PARTS: [Part; 3] = [
+    Part {
+        title: "Anywhere",
+        section: "",
+        has: |reader| matches!(reader, Reader::Include),
+    },
+    Part {
+        title: "The daemon as a whole",
+        section: "global",
+        has: |reader| matches!(reader, Reader::Global { .. }),
+    },
+    Part {
+        title: "A pool",
+        section: "site",
+        has: |reader| matches!(reader, Reader::Pool { .. }),
+    },
+];
+
+impl Part {
+    fn directives(&self) -> impl Iterator<Item = &'static Directive> {
+        table().filter(|directive| (self.has)(&directive.reader))
+    }
 }
 
 /// What the values of a directive are: the rule that a value breaks which none of any kind can be.
@@ -118,7 +131,7 @@ fn filled(text: &str, indent: &str, width: usize) -> String {
 
 #[test]
 fn every_directive_has_a_default_or_an_example() {
-    for directive in directives(|_| true) {
+    for directive in PARTS.iter().flat_map(Part::directives) {
         assert!(
             directive.default.is_some() != directive.example.is_some(),
             "{}",

@@ -1,7 +1,7 @@
 //! The directives and the differences from php-fpm in Markdown, to be read on the web.
 
 use super::differences::differences;
-use super::{directives, is_up_to_date, kind, parts};
+use super::{PARTS, is_up_to_date, kind};
 use crate::config::directive::Source;
 
 /// Text in the cell of a table.
@@ -22,13 +22,13 @@ fn text() -> String {
         Every directive, and what differs from php-fpm. It is made from the definitions that the daemon reads its\n\
         configuration with; preforkd.conf(5) has the same, and the rules of the language.\n"
         .to_owned();
-    for (title, section, chosen) in parts() {
-        text += &format!("\n## {title}");
-        if section == "global" {
+    for part in &PARTS {
+        text += &format!("\n## {}", part.title);
+        if part.section == "global" {
             text += " (`[global]`)";
         }
         text += "\n\n| directive | value | default | |\n|---|---|---|---|\n";
-        for directive in directives(chosen) {
+        for directive in part.directives() {
             let mark = match directive.source {
                 Source::Ours => " (not in php-fpm)",
                 Source::Differs { .. } => " (differs from php-fpm)",

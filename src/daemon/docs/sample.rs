@@ -1,6 +1,6 @@
 //! A configuration with every directive, each with what there is to say of it.
 
-use super::{directives, filled, is_up_to_date, parts};
+use super::{PARTS, filled, is_up_to_date};
 use crate::config::directive::{Directive, Shape};
 
 /// Longest line, of characters.
@@ -47,12 +47,12 @@ fn text() -> String {
         default, or, where there is none, a value to start from; the other directives make a pool that answers with the \
         built-in page. To start from it, copy what is needed.";
     let mut text = filled(head, "; ", WIDTH);
-    for (title, section, chosen) in parts() {
-        text += &format!("\n; ---- {title} ----\n");
-        if !section.is_empty() {
-            text += &format!("\n[{section}]\n");
+    for part in &PARTS {
+        text += &format!("\n; ---- {} ----\n", part.title);
+        if !part.section.is_empty() {
+            text += &format!("\n[{}]\n", part.section);
         }
-        for directive in directives(chosen) {
+        for directive in part.directives() {
             text.push('\n');
             text += &filled(directive.text, "; ", WIDTH);
             if !WRITTEN.contains(&directive.name) {
