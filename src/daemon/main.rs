@@ -40,6 +40,12 @@ use cli::{Cli, Exit, Task};
 fn main() -> Exit {
     preforkd_sys::title::init();
     let heritage = upgrade::Heritage::take();
+    // Before anything else is opened, at a number that may be said to be one of theirs. The variables are still there
+    // after an exec, but the program before has passed the sockets on in its own way.
+    let given = match heritage {
+        Ok(None) => preforkd_sys::fds::inherited_listeners(),
+        Ok(Some(_)) | Err(_) => Vec::new(),
+    };
     let program = upgrade::Program::this();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
@@ -86,5 +92,5 @@ fn main() -> Exit {
             None
         }
     };
-    master::run(config, log, Box::new(read), program, heritage)
+    master::run(config, log, Box::new(read), program, heritage, given)
 }

@@ -23,7 +23,6 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use preforkd_plan::pool::Phase;
 use preforkd_plan::reload::Standing;
-use preforkd_sys::fds::inherited_listeners;
 use preforkd_sys::queue::Gauge;
 use preforkd_sys::{clock, privileges, signals};
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -32,6 +31,7 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -74,15 +74,16 @@ pub(crate) struct Master {
 }
 
 /// Binds, forks, supervises; returns when the last process is gone. `read` reads the configuration anew.
-/// `heritage` is what the program before left, if there was one.
+/// `heritage` is what the program before left, if there was one, and `given` are the sockets of the service manager.
 pub fn run(
     config: Config,
     log: Log,
     read: Read,
     program: Program,
     heritage: Option<Heritage>,
+    given: Vec<OwnedFd>,
 ) -> Exit {
-    match start(config, log, read, program, heritage) {
+    match start(config, log, read, program, heritage, given) {
         Ok(mut master) => {
             master.serve();
             master.clean_up();
@@ -102,6 +103,7 @@ fn start(
     read: Read,
     program: Program,
     heritage: Option<Heritage>,
+    given: Vec<OwnedFd>,
 ) -> Result<Master, ()> {
     let complain = |what: &str| {
         let what = what.to_owned();
@@ -114,13 +116,10 @@ fn start(
         elders,
         generations,
     } = heritage.unwrap_or_default();
-    if !is_successor {
-        // The variables are still there after an exec, but the program before has passed them on in its own way.
-        inherited.extend(inherited_listeners().into_iter().map(|socket| Inherited {
-            socket,
-            is_ours: false,
-        }));
-    }
+    inherited.extend(given.into_iter().map(|socket| Inherited {
+        socket,
+        is_ours: false,
+    }));
     let mut listeners: Vec<Listener> = Vec::new();
     let mut failed = false;
     for pool in &config.pools {

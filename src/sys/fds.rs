@@ -103,8 +103,10 @@ pub unsafe fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The listening sockets that systemd started this process with (`LISTEN_PID`, `LISTEN_FDS`; sd_listen_fds(3)), made
-/// close-on-exec. Empty when there are none, and at every call but the first.
+/// The sockets that systemd started this process with (`LISTEN_PID`, `LISTEN_FDS`; sd_listen_fds(3)), made
+/// close-on-exec. Empty when there are none, and at every call but the first. What is not a socket is left alone.
+///
+/// To be called first of all in `main`: where fewer were passed than said, what is opened later takes their numbers.
 #[must_use]
 pub fn inherited_listeners() -> Vec<OwnedFd> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -113,10 +115,23 @@ pub fn inherited_listeners() -> Vec<OwnedFd> {
         return Vec::new();
     }
     let count = RawFd::try_from(number("LISTEN_FDS").unwrap_or(0).min(MAX_LISTENERS)).unwrap_or(0);
-    // SAFETY: systemd vouches that it opened these for this process, and this function takes them but once.
     (3..3 + count)
+        .filter(|&fd| is_socket(fd))
+        // SAFETY: systemd vouches that it opened these for this process, and this function takes them but once.
         .filter_map(|fd| unsafe { inherited(fd) }.ok())
         .collect()
+}
+
+fn is_socket(fd: RawFd) -> bool {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `fstat` fails for a number that is not open, and else fills in the whole of `stat`.
+    let stat = unsafe {
+        if libc::fstat(fd, stat.as_mut_ptr()) < 0 {
+            return false;
+        }
+        stat.assume_init()
+    };
+    stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
 }
 
 /// Listening sockets that are taken from systemd at most.
