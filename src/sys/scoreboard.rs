@@ -7,7 +7,8 @@
 //! The master says in two watermarks which idle counts it wants to hear of. A worker that turns busy and leaves fewer
 //! than `low` idle, or turns idle and makes more than `high`, writes to the pool's eventfd, unless a notice is already
 //! pending. The master first clears the pending mark and then looks; a worker first changes its state and then looks at
-//! the watermarks; so one of the two always sees the other (sequentially consistent order).
+//! the watermarks; so one of the two always sees the other (sequentially consistent order). The master never reads the
+//! eventfd, which is one open file for all: each write to it is a new event for an edge-triggered epoll.
 //!
 //! A worker runs code of the pool's user, who may scribble over the pool's board: readers take every value as possible
 //! nonsense, and the memory is sealed so that it cannot be shrunk under them.
@@ -90,7 +91,7 @@ impl Scoreboard {
         self.fd.as_fd()
     }
 
-    /// The eventfd that is readable when a notice is pending.
+    /// The eventfd that is written to when a notice becomes pending. It is never read: to be waited for edge-triggered.
     #[must_use]
     pub fn notice_fd(&self) -> BorrowedFd<'_> {
         self.notice.as_fd()
@@ -104,13 +105,15 @@ impl Scoreboard {
 
     /// Takes the pending notice, if any: to be called before looking at the cells.
     pub fn take_notice(&self) {
-        // EAGAIN: there was none.
-        let _ = self.notice.read();
-        self.header().pending.store(0, Ordering::SeqCst);
+        // Reads the mark as well, so that what the worker did before it set it is seen from here on.
+        self.header().pending.swap(0, Ordering::SeqCst);
     }
 
-    /// Clears the slot of a worker that is gone. To be called by the master alone, after the death.
+    /// Clears the slot of a worker that is gone. To be called by the master alone, after the death and before it looks
+    /// at the cells again.
     pub fn vacate(&self, slot: u32) {
+        // The worker may have died between setting the mark and writing to the eventfd, and nobody else would write.
+        self.take_notice();
         if let Some(cell) = self.cell(slot) {
             self.header().tally.fold(|| cell.take_counts());
             cell.state.store(0, Ordering::Release);
@@ -222,9 +225,11 @@ impl Reporter {
         count(&self.cell().connections);
     }
 
-    /// Counts a request that begins `now` and keeps `text`, its parts one after another, cut to [`TEXT_BYTES`].
+    /// Counts a request that begins `now`, since when this worker is busy from here on, however long its connection has
+    /// been there. Keeps `text`, its parts one after another, cut to [`TEXT_BYTES`].
     pub fn request(&self, now: u64, text: &[&[u8]]) {
         let cell = self.cell();
+        cell.state.store(pack(3, now), Ordering::Release);
         count(&cell.requests);
         self.write(|| {
             cell.last.begun.store(now, Ordering::Relaxed);
@@ -322,6 +327,7 @@ impl Scoreboard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::OFlag;
 
     fn reporter(board: &Scoreboard, slot: u32) -> Reporter {
         Reporter::new(board.try_clone().unwrap(), slot, 1).unwrap()
@@ -375,6 +381,42 @@ mod tests {
         workers[3].idle(0);
         workers[3].busy(0);
         assert!(noticed(&board));
+    }
+
+    #[test]
+    fn a_death_between_mark_and_write_silences_nobody() {
+        let board = Scoreboard::create(2).unwrap();
+        let workers: Vec<Reporter> = (0..2).map(|slot| reporter(&board, slot)).collect();
+        workers.iter().for_each(|worker| worker.idle(0));
+        board.set_watermarks(2, u32::MAX);
+        board.header().pending.store(1, Ordering::SeqCst);
+        board.vacate(0);
+        workers[1].busy(0);
+        assert!(noticed(&board));
+    }
+
+    #[test]
+    fn taking_a_notice_waits_for_nobody_whatever_a_worker_does_to_the_eventfd() {
+        let board = Scoreboard::create(1).unwrap();
+        fcntl(&board.notice, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+        let (done, waiting) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            board.take_notice();
+            done.send(()).unwrap();
+        });
+        waiting
+            .recv_timeout(std::time::Duration::from_secs(10))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_worker_is_busy_since_its_request_began() {
+        let board = Scoreboard::create(1).unwrap();
+        let worker = reporter(&board, 0);
+        worker.busy(5_000_000);
+        worker.request(9_000_000, &[]);
+        let entry = board.entry(0).unwrap();
+        assert_eq!((entry.state, entry.since), (State::Busy, 9_000_000));
     }
 
     #[test]
