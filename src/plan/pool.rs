@@ -29,8 +29,13 @@ use std::time::Duration;
 /// How long a worker that was sent a deadly signal may take before the next, harsher one.
 pub const KILL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long after a request's time has run out the master leaves it to the worker's own watchdog.
-pub const WATCHDOG_GRACE: Duration = Duration::from_secs(2);
+/// How long after a request's time has run out the master leaves it to the worker's own watchdog. A worker is busy from
+/// the moment it accepts, and stays so between two requests that follow each other at once: a silent or slow client may
+/// take the 5 s and 10 s that workers allow for a first byte and a header, and the body that nobody read 2 s more.
+pub const WATCHDOG_GRACE: Duration = Duration::from_secs(20);
+
+/// While a connection waits whose one wake-up is lost, an idle worker for it is looked for this often.
+pub const NUDGE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long no notice is wanted after one that led to nothing, since what it told of was over before the master looked.
 /// Bounds the wake-ups of a pool that answers fast, and what a connection that finds nobody idle waits in addition.
@@ -76,6 +81,8 @@ pub enum Event {
         /// Whether it had served a request.
         served: bool,
     },
+    /// A worker that was woken for a connection has another request to answer first.
+    Occupied,
     /// A worker crossed a watermark ([`Pool::watermarks`]), or a connection arrived while the listening socket was
     /// watched ([`Pool::watches_listener`]).
     Notice,
@@ -163,8 +170,9 @@ pub struct Pool {
     shrink_at: Option<Time>,
     /// All workers are busy, and it has been reported; when to look whether it is over.
     saturated: Option<Time>,
-    /// A worker died since the last [`Self::settle`] that the kernel may have woken for a connection.
-    nudge: bool,
+    /// The kernel may have woken nobody but a worker that died, or is occupied, for a connection that waits: when to
+    /// look whether one does.
+    nudge_at: Option<Time>,
     /// There was a notice since the last [`Self::settle`].
     noticed: bool,
     wanted: Wanted,
@@ -191,7 +199,7 @@ impl Pool {
             replacing: None,
             shrink_at: None,
             saturated: None,
-            nudge: false,
+            nudge_at: None,
             noticed: false,
             wanted: Wanted::default(),
             pause: None,
@@ -216,6 +224,7 @@ impl Pool {
                 }
             }
             Event::Gone { slot, served } => self.gone(now, slot, served, actions),
+            Event::Occupied => self.nudge_at = Some(now),
             Event::Notice => self.noticed = true,
             Event::Stop(phase) => self.stop(now, phase, actions),
         }
@@ -238,7 +247,7 @@ impl Pool {
         self.grow(now, view, actions);
         self.shrink(now, actions);
         self.look_at_saturation(now, actions);
-        self.pass_on(view, actions);
+        self.pass_on(now, view, actions);
         self.look_at_notices(now, actions.is_empty());
     }
 
@@ -248,6 +257,7 @@ impl Pool {
         let running = (self.phase == Phase::Running).then_some([
             self.shrink_at,
             self.saturated,
+            self.nudge_at,
             self.pause,
             self.limit_at,
             self.respawn.blocked_until(now),
@@ -372,14 +382,20 @@ impl Pool {
         }
     }
 
-    /// Tells an idle worker of a connection whose worker has died.
-    fn pass_on(&mut self, view: &impl View, actions: &mut Vec<Action>) {
-        if std::mem::take(&mut self.nudge)
-            && let Some(slot) = self.find(State::Idle)
-            && view.queue() > 0
-        {
+    /// Tells an idle worker of a connection whose worker has died, or is occupied. Of the busy workers only those see it
+    /// when they turn idle that the kernel passed before it woke that one: so this is repeated until nothing waits.
+    fn pass_on(&mut self, now: Time, view: &impl View, actions: &mut Vec<Action>) {
+        if self.nudge_at.is_none_or(|at| at > now) {
+            return;
+        }
+        if view.queue() == 0 {
+            self.nudge_at = None;
+            return;
+        }
+        if let Some(slot) = self.find(State::Idle) {
             actions.push(Action::Nudge { slot });
         }
+        self.nudge_at = Some(now + NUDGE_INTERVAL);
     }
 }
 

@@ -86,7 +86,7 @@ impl Pool {
             }
             Effect::StartFailed => self.back_off(now, actions),
             // Whoever leaves may have been woken for a connection just before.
-            Effect::Lost | Effect::Left => self.nudge = true,
+            Effect::Lost | Effect::Left => self.nudge_at = Some(now),
         }
     }
 

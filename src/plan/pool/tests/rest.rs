@@ -164,6 +164,36 @@ fn a_connection_whose_worker_dies_leaving_goes_to_another_at_once() {
 }
 
 #[test]
+fn an_idle_worker_comes_for_a_connection_whose_worker_is_occupied() {
+    for mode in [STATIC, DYNAMIC] {
+        let mut world = World::settled(limits(mode, 3));
+        world.start = 60 * SECOND;
+        world.arrive(60 * SECOND);
+        world.run(millis(1));
+        world.arrive_at_an_occupied_worker(millis(1));
+        world.run(millis(3));
+        assert_eq!(world.waiting(), 0, "{mode:?}");
+    }
+}
+
+/// Which of the busy workers will look when it turns idle only the kernel knows.
+#[test]
+fn a_connection_whose_worker_is_occupied_is_not_forgotten_while_nobody_is_idle() {
+    let mut world = World::settled(limits(STATIC, 2));
+    world.burst(2, 5 * SECOND);
+    world.run(SECOND);
+    world.arrive_at_an_occupied_worker(millis(1));
+    world.run(2 * SECOND);
+    assert!(
+        world
+            .deadline
+            .is_some_and(|at| at <= world.now + NUDGE_INTERVAL)
+    );
+    world.run(10 * SECOND);
+    assert_eq!((world.served, world.deadline), (3, None));
+}
+
+#[test]
 fn a_death_with_nobody_waiting_nudges_nobody() {
     let mut world = World::settled(limits(STATIC, 4));
     world.kill(1);

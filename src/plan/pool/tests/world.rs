@@ -278,6 +278,16 @@ impl World {
         }
     }
 
+    /// A connection for which the kernel has woken nobody but a worker that answers another one first.
+    pub fn arrive_at_an_occupied_worker(&mut self, takes: Duration) {
+        self.arrived += 1;
+        self.queue.push_back(Request {
+            arrived: self.now,
+            takes,
+        });
+        self.tell_master(Event::Occupied);
+    }
+
     /// Kills the worker in `slot` as a stranger does.
     pub fn kill(&mut self, slot: u32) {
         if let Some(worker) = self.worker(slot)
