@@ -177,10 +177,23 @@ impl Receiver {
         &self.buffer[range]
     }
 
-    /// Whether nothing of a request has come yet.
+    /// Whether nothing of a request, or of any other record, has come yet. The padding of the last one is nothing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Idle && self.current.is_none() && self.start == self.end
+        self.phase == Phase::Idle && self.current.is_none() && self.end - self.start <= self.padding
+    }
+
+    /// Whether the next record after the body that has been read gives the request up. Does not go on to what follows.
+    pub fn is_aborted(&mut self) -> bool {
+        if self.phase != Phase::Answering || self.current.is_some() || !self.skip_padding() {
+            return false;
+        }
+        let next = self.buffer[self.start..self.end].first_chunk::<HEADER>();
+        next.map(Header::decode).is_some_and(|header| {
+            header.version == VERSION
+                && header.kind == kind::ABORT_REQUEST
+                && header.id == self.head.id
+        })
     }
 
     /// Whether the whole body has come.
@@ -212,8 +225,11 @@ impl Receiver {
             };
             let available = self.content.min(self.end - self.start);
             // These are looked at whole; they are small.
-            let whole = matches!(record.kind, kind::BEGIN_REQUEST | kind::GET_VALUES)
-                && !self.is_skipped(record);
+            let whole = match record.kind {
+                kind::BEGIN_REQUEST => true,
+                kind::GET_VALUES => record.id == MANAGEMENT,
+                _ => false,
+            };
             if (whole && available < self.content) || (available == 0 && self.content > 0) {
                 return Ok(None);
             }
