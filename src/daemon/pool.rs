@@ -144,7 +144,12 @@ impl Pool {
         board.set_generation(generation);
         common.epoll.add(
             board.notice_fd(),
-            EpollEvent::new(EpollFlags::EPOLLIN, Token::Notice { pool: index }.into()),
+            // Edge-triggered, since it is never read: a worker that holds it as well could empty it in between, and
+            // let the read block.
+            EpollEvent::new(
+                EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
+                Token::Notice { pool: index }.into(),
+            ),
         )?;
         let timeouts = Timeouts {
             start: START_TIMEOUT,

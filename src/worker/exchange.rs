@@ -32,6 +32,9 @@ pub const TRANSFER: Duration = Duration::from_secs(60);
 /// How long the rest of a body that the application did not read is awaited before the connection is closed.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Reads that move a body into the spool at one time: a peer that sends faster must not keep the application waiting.
+const SPOOL_TURNS: usize = 32;
+
 /// Bytes of an answer that gather before they are sent without being asked to.
 const ROOM: usize = 64 * 1024;
 
@@ -59,6 +62,17 @@ impl From<Errno> for Error {
             other => Self::Io(other.into()),
         }
     }
+}
+
+/// What comes on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A request.
+    Request(Head),
+    /// Nothing but records that are no request, all of which have been dealt with.
+    Quiet,
+    /// Nothing any more.
+    Closed,
 }
 
 /// The result of a step of an exchange.
@@ -118,7 +132,7 @@ impl Exchange {
         self.forget_body();
     }
 
-    /// Closes the connection.
+    /// Closes the connection. To be called when no watchdog watches a request on it.
     pub fn close(&mut self) {
         self.connection = None;
         self.stage = Stage::Broken;
@@ -136,11 +150,11 @@ impl Exchange {
         self.blocking = blocking;
     }
 
-    /// Waits for the next request on the connection. None when the peer closed it between two requests.
+    /// Waits for what comes next on the connection, which must not be the rest of a request.
     ///
     /// # Errors
     /// See [`Error`]; the connection must be closed.
-    pub fn next_request(&mut self) -> Result<Option<Head>> {
+    pub fn next_request(&mut self) -> Result<Next> {
         let mut deadline = Deadline::new(FIRST_BYTE, "the first byte of a request");
         let mut begun = !self.receiver.is_idle();
         loop {
@@ -149,30 +163,49 @@ impl Exchange {
                     let head = self.receiver.head();
                     self.response.begin(head.id);
                     self.stage = Stage::Open;
-                    return Ok(Some(head));
+                    return Ok(Next::Request(head));
                 }
                 Some(Event::Reply { records, close }) => {
-                    self.reply(&records)?;
+                    self.response.begin(0);
+                    self.response.records(&records);
+                    deadline.restart(HEADER, "the end of the parameters");
+                    self.send_replies(&mut deadline)?;
                     if close {
-                        return Ok(None);
+                        return Ok(Next::Closed);
                     }
                     continue;
                 }
-                Some(Event::Abort | Event::Body(_) | Event::BodyEnd) => continue,
+                // It was given up before it was whole. What the web server still has to say of it nobody wants.
+                Some(Event::Abort) => return Ok(Next::Closed),
+                Some(Event::Body(_) | Event::BodyEnd) => {
+                    unreachable!("the parameters come before the body")
+                }
                 None => {}
             }
             if begun {
-                deadline.narrow(HEADER, "the end of the parameters");
+                if self.receiver.is_idle() {
+                    return Ok(Next::Quiet);
+                }
+                deadline.restart(HEADER, "the end of the parameters");
             }
             if self.receive(&mut deadline)? == 0 {
                 return if self.receiver.is_idle() {
-                    Ok(None)
+                    Ok(Next::Closed)
                 } else {
-                    Err(Error::Gone)
+                    Err(WireError::Malformed("it ends in the middle of its header").into())
                 };
             }
             begun = true;
         }
+    }
+
+    /// Whether something has arrived on a connection between two requests. Looks at the connection, without waiting.
+    #[must_use]
+    pub fn has_arrived(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            matches!(recv(connection.as_raw_fd(), &mut [0], flags), Ok(1..))
+        })
     }
 
     /// What the web server said of the request besides its parameters.
@@ -242,21 +275,11 @@ impl Exchange {
         if let Some(watch) = &self.watch {
             watch.claim();
         }
-        let sent = self.send_pending();
+        let sent = self.send_pending(Self::wait_to_send);
         if sent.is_err() {
             self.stage = Stage::Broken;
         }
         sent
-    }
-
-    /// Adds a line to what the web server writes to its error log.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub fn error_output(&mut self, data: &[u8]) -> Result<()> {
-        self.check_open()?;
-        self.response.stderr(data);
-        Ok(())
     }
 
     /// Completes the answer and sends the rest of it. `status` is 0 for success (`appStatus`).
@@ -271,10 +294,22 @@ impl Exchange {
         Ok(())
     }
 
-    /// Gives the request up: the connection is closed without a clean end, so that no web server takes what was sent
-    /// for a whole answer.
+    /// Gives the request up: the connection ends without a clean end of the answer, so that no web server takes what
+    /// was sent for a whole one.
     pub fn abort(&mut self) {
-        self.close();
+        if let Some(watch) = &self.watch {
+            watch.claim();
+        }
+        self.shut_down();
+        self.stage = Stage::Broken;
+    }
+
+    /// Ends the connection for everybody who holds it: a child that the application forked keeps it from being closed.
+    pub fn shut_down(&self) {
+        if let Some(connection) = &self.connection {
+            // The peer may have left, which is as good.
+            let _ = shutdown(connection.as_raw_fd(), Shutdown::Both);
+        }
     }
 
     /// Whether the answer is complete.
@@ -283,34 +318,28 @@ impl Exchange {
         self.stage == Stage::Ended
     }
 
-    /// Whether the web server has left or the connection failed. Looks at the connection, without waiting.
+    /// Whether the web server has left, has given the request up, or the connection failed. Looks at the connection,
+    /// without waiting. A web server that has only ended its side of the connection still wants its answer.
     #[must_use]
     pub fn is_peer_gone(&mut self) -> bool {
-        if self.stage == Stage::Broken {
-            return true;
+        if self.stage != Stage::Broken && self.look_at_peer().is_err() {
+            self.stage = Stage::Broken;
         }
-        if self.spool.is_full() || self.receiver.body_complete() {
-            return self.peer_has_closed();
-        }
-        match self.spool_input() {
-            Ok(()) => false,
-            Err(_) => {
-                self.stage = Stage::Broken;
-                true
-            }
-        }
+        self.stage == Stage::Broken
     }
 
     /// After the application: makes the connection ready for the next request, if it is to be kept.
     /// Returns whether it is.
     pub fn finish(&mut self) -> bool {
         if self.stage != Stage::Ended {
-            self.close();
             return false;
         }
         let keep = self.receiver.head().keep;
-        if self.discard_body(keep).is_err() || !keep {
-            self.close();
+        let mut deadline = Deadline::new(LINGER, "the rest of the request's body");
+        let usable = self
+            .discard_body(keep, &mut deadline)
+            .and_then(|()| self.send_replies(&mut deadline));
+        if usable.is_err() || !keep {
             return false;
         }
         self.receiver.finish();
@@ -341,8 +370,7 @@ impl Exchange {
 
     /// Reads what is left of the body: needed before the next request, and before a close, since closing with unread
     /// bytes resets a TCP connection and may cost the peer the end of the answer.
-    fn discard_body(&mut self, keep: bool) -> Result<()> {
-        let mut deadline = Deadline::new(LINGER, "the rest of the request's body");
+    fn discard_body(&mut self, keep: bool, deadline: &mut Deadline) -> Result<()> {
         let mut told = keep;
         while !self.receiver.body_complete() {
             self.piece = 0..0;
@@ -356,7 +384,7 @@ impl Exchange {
                     let _ = shutdown(connection.as_raw_fd(), Shutdown::Write);
                 }
             }
-            if self.receive(&mut deadline)? == 0 {
+            if self.receive(deadline)? == 0 {
                 return Err(Error::Gone);
             }
         }
@@ -372,20 +400,25 @@ impl Exchange {
                 self.stage = Stage::Broken;
                 return Err(Error::Gone);
             }
-            Some(Event::Reply { records, .. }) => self.response.records(&records),
+            Some(Event::Reply { records, .. }) => {
+                self.response.records(&records);
+                // Nothing is sent while the application reads.
+                if self.response.pending() > 2 * ROOM {
+                    return Err(WireError::Malformed("it is full of management records").into());
+                }
+            }
             Some(Event::Request) => unreachable!("the receiver serves one request at a time"),
             None => return Ok(false),
         }
         Ok(true)
     }
 
-    fn reply(&mut self, records: &[u8]) -> Result<()> {
-        self.response.begin(0);
-        self.response.records(records);
-        self.send_pending()
+    /// Sends what answers something else than a request.
+    fn send_replies(&mut self, deadline: &mut Deadline) -> Result<()> {
+        self.send_pending(|exchange| exchange.wait(PollFlags::POLLOUT, deadline).map(drop))
     }
 
-    fn send_pending(&mut self) -> Result<()> {
+    fn send_pending(&mut self, mut wait: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         while self.response.pending() > 0 {
             let connection = self.connection.as_ref().ok_or(Error::Gone)?;
             match send(
@@ -395,7 +428,7 @@ impl Exchange {
             ) {
                 Ok(count) => self.response.sent(count),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => self.wait_to_send()?,
+                Err(Errno::EAGAIN) => wait(self)?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -421,17 +454,18 @@ impl Exchange {
         }
     }
 
-    /// Moves the body that has arrived into the spool; never waits.
+    /// Moves the body that has arrived into the spool; never waits. What comes after the body stays where it is.
     fn spool_input(&mut self) -> Result<()> {
+        let mut turns = 0..SPOOL_TURNS;
         loop {
-            if !self.piece.is_empty() {
-                let range = std::mem::take(&mut self.piece);
-                self.spool.write(self.receiver.bytes(range))?;
+            self.spool_piece()?;
+            if self.receiver.body_complete() {
+                return Ok(());
             }
             if self.next_piece()? {
                 continue;
             }
-            if self.spool.is_full() {
+            if self.spool.is_full() || turns.next().is_none() {
                 return Ok(());
             }
             match self.try_receive() {
@@ -443,20 +477,48 @@ impl Exchange {
         }
     }
 
-    fn peer_has_closed(&self) -> bool {
-        let Some(connection) = &self.connection else {
-            return true;
-        };
-        let peeked = recv(
-            connection.as_raw_fd(),
-            &mut [0],
-            MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT,
-        );
-        !matches!(peeked, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
+    fn spool_piece(&mut self) -> Result<()> {
+        if !self.piece.is_empty() {
+            let range = std::mem::take(&mut self.piece);
+            self.spool.write(self.receiver.bytes(range))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what has arrived. An error when the peer has left or given the request up.
+    fn look_at_peer(&mut self) -> Result<()> {
+        if !self.receiver.body_complete() && !self.spool.is_full() {
+            self.spool_input()?;
+            if !self.receiver.body_complete() {
+                return Ok(());
+            }
+        }
+        let connection = self.connection.as_ref().ok_or(Error::Gone)?;
+        let mut polled = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
+        // It fails for nothing that is wrong with the connection.
+        let _ = poll(&mut polled, PollTimeout::ZERO);
+        let ready = polled[0].revents().unwrap_or(PollFlags::empty());
+        if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
+            return Err(Error::Gone);
+        }
+        if self.receiver.body_complete() {
+            if ready.contains(PollFlags::POLLIN) {
+                self.spool_piece()?;
+                match self.try_receive() {
+                    Ok(_) | Err(Errno::EAGAIN) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if self.receiver.is_aborted() {
+                return Err(Error::Gone);
+            }
+        }
+        Ok(())
     }
 
     /// Receives at least one byte; 0 when the peer has closed.
     fn receive(&mut self, deadline: &mut Deadline) -> Result<usize> {
+        deadline.next_turn()?;
         loop {
             match self.try_receive() {
                 Err(Errno::EAGAIN) => self.wait(PollFlags::POLLIN, deadline)?,
@@ -501,10 +563,11 @@ impl Exchange {
     }
 }
 
-/// An instant by which something must have happened. Reads the clock only when there is a wait.
+/// An instant by which something must have happened. Reads the clock only when there is a wait, or a second turn.
 struct Deadline {
     span: Duration,
     from: Option<Instant>,
+    turned: bool,
     what: &'static str,
 }
 
@@ -513,15 +576,24 @@ impl Deadline {
         Self {
             span,
             from: None,
+            turned: false,
             what,
         }
     }
 
     /// Another span for what comes next; a span that runs already under this name goes on.
-    fn narrow(&mut self, span: Duration, what: &'static str) {
+    fn restart(&mut self, span: Duration, what: &'static str) {
         if self.what != what {
             *self = Self::new(span, what);
         }
+    }
+
+    /// Something came, and more is needed: a peer that never pauses must not be listened to for ever.
+    fn next_turn(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.turned, true) {
+            self.left()?;
+        }
+        Ok(())
     }
 
     fn left(&mut self) -> Result<PollTimeout> {

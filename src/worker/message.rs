@@ -42,7 +42,7 @@ pub const MAX_TEXT: usize = 4096;
 pub enum ToWorker {
     /// Leave, after the request that you hold.
     Retire = 1,
-    /// Look at the listening socket: the worker that was woken for what waits there has died.
+    /// Look at the listening socket: the worker that was woken for what waits there has died, or is occupied.
     Nudge = 2,
 }
 
@@ -57,6 +57,8 @@ pub enum FromWorker {
     WornOut,
     /// My request ran over its time; I am ending.
     TimedOut,
+    /// The kernel has woken me for a connection, and perhaps nobody else, but I have another request to answer first.
+    Occupied,
     /// A line for the log at level debug.
     Note {
         /// The line.
@@ -91,6 +93,7 @@ impl FromWorker {
             Self::Ready => to.byte(2),
             Self::WornOut => to.byte(3),
             Self::TimedOut => to.byte(4),
+            Self::Occupied => to.byte(6),
             Self::Note { text } => {
                 to.byte(5);
                 to.cut_text(text);
@@ -111,6 +114,7 @@ impl FromWorker {
             3 => Self::WornOut,
             4 => Self::TimedOut,
             5 => Self::Note { text: from.text()? },
+            6 => Self::Occupied,
             _ => return Err(Malformed),
         };
         from.end(message)
@@ -504,6 +508,7 @@ mod tests {
             FromWorker::Ready,
             FromWorker::WornOut,
             FromWorker::TimedOut,
+            FromWorker::Occupied,
             FromWorker::Note {
                 text: "ünklar".into(),
             },

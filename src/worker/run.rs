@@ -3,9 +3,10 @@
 //! It waits for three things at once: its control channel, a connection that it keeps, and the listening socket. The
 //! listening socket is waited for exclusively: of all idle workers the kernel wakes the first that registered, so the
 //! load gathers on few warm workers and the others age and can go. A worker with a kept connection goes to the end of
-//! that line, since a new connection makes it close the kept one.
+//! that line, since a new connection makes it close the kept one. If it is woken for a new one just as a request comes
+//! on the kept one, it answers that first, and tells the master to find another worker for the new one.
 
-use crate::exchange::{DIRECT, Error, Exchange};
+use crate::exchange::{DIRECT, Error, Exchange, Next};
 use crate::message::{FromWorker, ToWorker, WorkerSettings};
 use crate::status::reception::Reception;
 use crate::status::summary;
@@ -28,7 +29,7 @@ const CONTROL: u64 = 0;
 const LISTENER: u64 = 1;
 const KEPT: u64 = 2;
 
-/// How long a worker that cannot accept for want of descriptors or memory waits before it tries again.
+/// How long a worker that cannot accept, for want of descriptors or memory, say, waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a worker works with.
@@ -72,9 +73,12 @@ struct Worker {
     settings: WorkerSettings,
     epoll: Epoll,
     watchdog: Option<Watchdog>,
+    /// Away while the application has it.
     exchange: Option<Box<Exchange>>,
     /// The exchange's connection waits for its next request.
     keeps: bool,
+    /// The exchange's connection is in the poll set.
+    watched: bool,
     worn_out: bool,
 }
 
@@ -125,6 +129,7 @@ impl Worker {
             watchdog,
             exchange,
             keeps: false,
+            watched: false,
             worn_out: false,
         })
     }
@@ -138,33 +143,39 @@ impl Worker {
                 other => other?,
             };
             let ready = |token| events[..count].iter().any(|event| event.data() == token);
-            let mut listener_ready = ready(LISTENER);
+            let mut called = ready(LISTENER);
             if ready(CONTROL) {
                 match self.order()? {
-                    Some(ToWorker::Nudge) => listener_ready = true,
+                    Some(ToWorker::Nudge) => called = true,
+                    Some(ToWorker::Retire) => return self.leave(application),
                     None => {}
-                    Some(ToWorker::Retire) => {
-                        // The kernel may have woken this worker, and no other, for a connection that waits.
-                        self.epoll.delete(&self.listener)?;
-                        if self.keeps && ready(KEPT) {
-                            self.answer(application);
-                        }
-                        self.accept(application)?;
-                        return Ok(());
-                    }
                 }
             }
-            if self.keeps && ready(KEPT) {
-                self.answer(application);
-                if listener_ready {
-                    // It has had its turn; the peer learns it together with its answer.
-                    self.drop_kept();
-                }
+            if self.keeps && (ready(KEPT) || called && self.exchange().has_arrived()) {
+                self.answer(application, called);
             }
-            if listener_ready {
+            if called {
                 self.accept(application)?;
+                if self.keeps && !self.watched {
+                    self.watch_connection()?;
+                }
             }
         }
+    }
+
+    /// Answers what nobody else may know of: a request on the connection that it keeps, and a connection for which the
+    /// kernel may have woken this worker and no other.
+    fn leave(&mut self, application: &mut impl Application) -> io::Result<()> {
+        self.epoll.delete(&self.listener)?;
+        if self.keeps && self.exchange().has_arrived() {
+            self.answer(application, true);
+        }
+        self.accept(application)?;
+        if self.keeps && self.exchange().has_arrived() {
+            self.answer(application, false);
+        }
+        self.hang_up();
+        Ok(())
     }
 
     /// What the master says; None when there is nothing.
@@ -189,7 +200,7 @@ impl Worker {
         }
     }
 
-    /// Accepts a connection, if there still is one, and answers its first request.
+    /// Accepts a connection, if there still is one, and answers its first request. A kept one yields to it.
     fn accept(&mut self, application: &mut impl Application) -> io::Result<()> {
         let connection = match fds::accept(self.listener.as_fd()) {
             Ok(connection) => connection,
@@ -197,7 +208,8 @@ impl Worker {
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO) => {
                 return Ok(());
             }
-            Err(error @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
+            Err(error) if is_of_the_listener(error) => return Err(error.into()),
+            Err(error) => {
                 eprintln!(
                     "cannot accept: {error}; trying again in {} ms",
                     ACCEPT_PAUSE.as_millis()
@@ -205,29 +217,29 @@ impl Worker {
                 std::thread::sleep(ACCEPT_PAUSE);
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
         };
         if !self.is_allowed(&connection) {
             return Ok(());
         }
-        self.drop_kept();
+        // The kept one had no request when it was looked at. One that arrives in the microseconds since then is lost:
+        // the protocol has no way to announce a close, so web servers send such a request again.
+        self.hang_up();
         self.reporter.connection();
-        if let Some(exchange) = &mut self.exchange {
-            exchange.open(connection);
-        }
-        self.answer(application);
-        if self.keeps
-            && let Some(connection) = self
-                .exchange
-                .as_ref()
-                .and_then(|exchange| exchange.connection())
-        {
+        self.exchange().open(connection);
+        self.answer(application, false);
+        Ok(())
+    }
+
+    /// Waits for the next request on the connection, and from now on last of all for new connections.
+    fn watch_connection(&mut self) -> io::Result<()> {
+        if let Some(connection) = self.exchange.as_ref().and_then(|it| it.connection()) {
             self.epoll.add(
                 connection,
                 EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, KEPT),
             )?;
-            self.wait_last_for_connections()?;
+            self.watched = true;
         }
+<<<<<<< HEAD
         Ok(())
     }
 
@@ -257,6 +269,8 @@ impl Worker {
 
     /// Goes to the end of the line of those that wait for connections.
     fn wait_last_for_connections(&self) -> io::Result<()> {
+=======
+>>>>>>> c41a7ec (worker: lose no request on a kept connection, and close each in one place)
         self.epoll.delete(&self.listener)?;
         self.epoll.add(
             &self.listener,
@@ -265,45 +279,72 @@ impl Worker {
         Ok(())
     }
 
-    fn drop_kept(&mut self) {
-        if self.keeps {
-            self.keeps = false;
-            if let Some(exchange) = &mut self.exchange {
-                exchange.close();
+    /// Closes the connection. No other place does, since a child that the application forked may hold it as well, and
+    /// what is held open somewhere stays in the poll set, and open to the peer.
+    fn hang_up(&mut self) {
+        self.keeps = false;
+        let watched = std::mem::take(&mut self.watched);
+        if let Some(exchange) = &mut self.exchange {
+            if watched && let Some(connection) = exchange.connection() {
+                // Fails only for what is not in the set.
+                let _ = self.epoll.delete(connection);
+                exchange.shut_down();
+            }
+            exchange.close();
+        }
+    }
+
+    fn exchange(&mut self) -> &mut Exchange {
+        self.exchange
+            .as_mut()
+            .expect("the application has given it back")
+    }
+
+    /// Answers the next request on the connection, and those that have come with it. `called` says that a new
+    /// connection waits as well.
+    fn answer(&mut self, application: &mut impl Application, called: bool) {
+        self.reporter.busy(clock::now());
+        if called {
+            // It counts as busy already, so it will not be asked itself. The channel is full only of what makes the
+            // master look at this pool as well.
+            let _ = self.tell(&FromWorker::Occupied);
+        }
+        loop {
+            let now = match self.exchange().next_request() {
+                Ok(Next::Request(head)) => self.respond(application, head.id),
+                other => {
+                    self.keeps = matches!(other, Ok(Next::Quiet));
+                    if let Err(error) = other {
+                        self.note(&error);
+                    }
+                    clock::now()
+                }
+            };
+            if !self.keeps {
+                self.hang_up();
+            }
+            if !self.keeps || !self.exchange().has_input() {
+                self.reporter.idle(now);
+                return;
             }
         }
     }
 
-    /// Answers the next request on the connection, and those that have come with it.
-    fn answer(&mut self, application: &mut impl Application) {
-        self.reporter.busy(clock::now());
-        self.keeps = false;
-        while let Some(mut exchange) = self.exchange.take() {
-            let now = match exchange.next_request() {
-                Ok(Some(head)) => {
-                    self.begin(&exchange, head.id);
-                    exchange.set_blocking(application.blocking());
-                    exchange = application.serve(exchange);
-                    exchange.set_blocking(DIRECT);
-                    self.keeps = exchange.finish();
-                    self.end()
-                }
-                other => {
-                    if let Err(error) = other {
-                        self.note(&error);
-                    }
-                    exchange.close();
-                    self.keeps = false;
-                    clock::now()
-                }
-            };
-            let more = self.keeps && exchange.has_input();
-            self.exchange = Some(exchange);
-            if !more {
-                self.reporter.idle(now);
-                break;
-            }
+    /// Returns when the request ended.
+    fn respond(&mut self, application: &mut impl Application, id: u16) -> u64 {
+        let Some(mut exchange) = self.exchange.take() else {
+            unreachable!("its next request has just been read");
+        };
+        self.begin(&exchange, id);
+        exchange.set_blocking(application.blocking());
+        let mut exchange = application.serve(exchange);
+        exchange.set_blocking(DIRECT);
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.end();
         }
+        self.keeps = exchange.finish();
+        self.exchange = Some(exchange);
+        self.end()
     }
 
     fn begin(&self, exchange: &Exchange, id: u16) {
@@ -331,9 +372,6 @@ impl Worker {
 
     /// Returns when the request ended.
     fn end(&mut self) -> u64 {
-        if let Some(watchdog) = &self.watchdog {
-            watchdog.end();
-        }
         let now = clock::now();
         self.reporter.ended(now);
         let max = self.settings.max_requests;
@@ -342,5 +380,31 @@ impl Worker {
             self.worn_out = self.tell(&FromWorker::WornOut).is_ok();
         }
         now
+    }
+}
+
+/// Whether accepting will fail for ever. Any other error is of one connection, or of the moment (accept(2)).
+fn is_of_the_listener(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::EBADF | Errno::EFAULT | Errno::EINVAL | Errno::ENOTSOCK
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_network_is_no_reason_to_leave() {
+        for error in [
+            Errno::ENETDOWN,
+            Errno::EHOSTUNREACH,
+            Errno::EPERM,
+            Errno::EMFILE,
+        ] {
+            assert!(!is_of_the_listener(error), "{error}");
+        }
+        assert!(is_of_the_listener(Errno::EINVAL));
     }
 }

@@ -56,6 +56,7 @@ impl Pool {
                     self.on(Event::Ready { slot });
                 }
                 FromWorker::WornOut => self.on(Event::WornOut { slot }),
+                FromWorker::Occupied => self.on(Event::Occupied),
                 FromWorker::TimedOut => {
                     process.leaving = true;
                     self.log_timeout(slot);
