@@ -229,7 +229,7 @@ impl Reporter {
     /// been there. Keeps `text`, its parts one after another, cut to [`TEXT_BYTES`].
     pub fn request(&self, now: u64, text: &[&[u8]]) {
         let cell = self.cell();
-        cell.state.store(pack(3, now), Ordering::Release);
+        cell.state.store(State::Busy.since(now), Ordering::Release);
         count(&cell.requests);
         self.write(|| {
             cell.last.begun.store(now, Ordering::Relaxed);

@@ -230,19 +230,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for the next request on the connection, and from now on last of all for new connections.
-    fn watch_connection(&mut self) -> io::Result<()> {
-        if let Some(connection) = self.exchange.as_ref().and_then(|it| it.connection()) {
-            self.epoll.add(
-                connection,
-                EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, KEPT),
-            )?;
-            self.watched = true;
-        }
-<<<<<<< HEAD
-        Ok(())
-    }
-
     /// Whether `listen.allowed_clients` lets this peer in; who comes over a Unix socket always is.
     fn is_allowed(&self, connection: &OwnedFd) -> bool {
         let Some(allowed) = &self.settings.allowed_clients else {
@@ -267,10 +254,15 @@ impl Worker {
         is_allowed
     }
 
-    /// Goes to the end of the line of those that wait for connections.
-    fn wait_last_for_connections(&self) -> io::Result<()> {
-=======
->>>>>>> c41a7ec (worker: lose no request on a kept connection, and close each in one place)
+    /// Waits for the next request on the connection, and from now on last of all for new connections.
+    fn watch_connection(&mut self) -> io::Result<()> {
+        if let Some(connection) = self.exchange.as_ref().and_then(|it| it.connection()) {
+            self.epoll.add(
+                connection,
+                EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, KEPT),
+            )?;
+            self.watched = true;
+        }
         self.epoll.delete(&self.listener)?;
         self.epoll.add(
             &self.listener,

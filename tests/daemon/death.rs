@@ -71,7 +71,10 @@ fn workers_go_on_without_their_mold_and_a_new_one_is_made() {
     let load = Load::start(&address, 1, "/pid");
     mold.signal(Signal::SIGKILL);
     let new = until_some("a new mold", PATIENCE, || {
-        daemon.mold("probe").filter(|now| now.pid != mold.pid)
+        // A worker that was just forked has its mold's title for a moment.
+        let new = daemon.mold("probe").filter(|now| now.pid != mold.pid)?;
+        let ready = format!("mold {} is ready", new.pid);
+        (!daemon.lines_like(&ready).is_empty()).then_some(new)
     });
     burst_served(&address, 12, "/slow?ms=300");
     let outcome = load.stop();

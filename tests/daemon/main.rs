@@ -9,6 +9,7 @@ mod configuration;
 mod death;
 mod hello;
 mod isolation;
+mod kept;
 mod lifecycle;
 mod pep3333;
 mod python;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{
-    Address, BEGIN_REQUEST, END_REQUEST, GET_VALUES, GET_VALUES_RESULT, KEEP_CONN, PARAMS,
-    RESPONDER, Request, STDIN, UNKNOWN_TYPE, begin, long_length, record,
+    ABORT_REQUEST, Address, BEGIN_REQUEST, END_REQUEST, GET_VALUES, GET_VALUES_RESULT, KEEP_CONN,
+    PARAMS, RESPONDER, Request, STDIN, UNKNOWN_TYPE, begin, long_length, record,
 };
-use crate::support::setup::{PROBE, Setup};
+use crate::support::setup::{PROBE, Setup, free_port};
 
 const TWO: &str = "app = hello\npm = static\npm.max_children = 2";
 
@@ -295,6 +295,105 @@ fn half_a_header_holds_no_worker() {
         begun.elapsed()
     );
     assert_eq!(daemon.worker_pids("hello"), before);
+}
+
+#[test]
+fn half_a_header_is_noted() {
+    let (daemon, address) = hello(1);
+    let mut half = address.connect().expect("the pool listens");
+    half.send(&Request::get("/").bytes(1, 0)[..4])
+        .expect("it is open");
+    drop(half);
+    daemon.wait_for_line("DEBUG: [pool hello] child *: connection dropped: malformed request: it ends in the middle of its header");
+}
+
+/// The time of a request does not run before the request has begun.
+#[test]
+fn a_silent_client_is_not_a_request_over_its_time() {
+    let setup = Setup::new().pool(
+        "hello",
+        "app = hello\npm = static\npm.max_children = 1\nrequest_terminate_timeout = 1s",
+    );
+    let daemon = setup.start();
+    daemon.wait_for_workers("hello", 1);
+    let before = daemon.worker_pids("hello");
+    let mut silent = daemon.address("hello").connect().expect("it listens");
+    silent.expect_end().expect("the silent connection ends");
+    assert_eq!(daemon.worker_pids("hello"), before);
+}
+
+/// A web server may end its side of the connection with its request.
+#[test]
+fn a_half_closed_connection_gets_its_whole_answer() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .start();
+    let mut half = daemon.address("probe").connect().expect("the pool listens");
+    half.send(&Request::get("/large?kib=300").bytes(1, 0))
+        .expect("it is open");
+    half.finish_sending().expect("it is open");
+    let answer = half.answer().expect("the pool answers");
+    assert_eq!(answer.body.len(), 300 * 1024);
+}
+
+#[test]
+fn a_request_given_up_behind_its_body_ends() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .start();
+    let mut giving_up = daemon.address("probe").connect().expect("the pool listens");
+    giving_up
+        .send(&Request::get("/large?kib=2000000").bytes(1, KEEP_CONN))
+        .expect("it is open");
+    giving_up.record().expect("the pool answers");
+    giving_up
+        .send(&record(ABORT_REQUEST, 1, b"", 0))
+        .expect("it is open");
+    while let Ok(record) = giving_up.record() {
+        assert_ne!(record.kind, END_REQUEST, "all of it was sent");
+    }
+}
+
+/// Each is answered, and nothing is sent while the application waits for the body.
+#[test]
+fn management_records_in_a_body_cost_the_connection_before_they_cost_memory() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .start();
+    let address = daemon.address("probe");
+    let worker = address.worker_pid();
+    let end = record(STDIN, 1, b"", 0);
+    let mut bytes = Request::post("/echo", b"body").bytes(1, 0);
+    bytes.truncate(bytes.len() - record(STDIN, 1, b"body", 0).len() - end.len());
+    let mut flooding = address.connect().expect("the pool listens");
+    flooding.send(&bytes).expect("it is open");
+    let flood = record(77, 0, b"", 0).repeat(1000);
+    let mut count = 0;
+    while flooding.send(&flood).is_ok() {
+        count += 1;
+        assert!(count < 1000, "a million records were taken");
+    }
+    assert_eq!(address.worker_pid(), worker);
+}
+
+/// An answer in pieces over TCP: no piece waits for the acknowledgement of the one before it.
+#[test]
+fn pieces_of_an_answer_follow_each_other_at_once_over_tcp() {
+    let port = free_port();
+    let lines = format!("listen = 127.0.0.1:{port}\npm = static\npm.max_children = 1");
+    let daemon = Setup::new().wsgi("probe", PROBE, &lines).start_alone();
+    daemon.wait_for_workers("probe", 1);
+    let address = Address::Tcp(([127, 0, 0, 1], port).into());
+    let mut kept = address.connect().expect("the pool listens");
+    let request = Request::get("/large?kib=3").bytes(1, KEEP_CONN);
+    let begun = Instant::now();
+    for _ in 0..30 {
+        kept.send(&request).expect("it is open");
+        assert_eq!(kept.answer().expect("the pool answers").status, 200);
+    }
+    // Each would take 40 ms.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(600), "it took {took:?}");
 }
 
 /// Others are served while slow clients are waited for.

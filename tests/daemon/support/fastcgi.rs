@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::wait::PATIENCE;
 
 pub const BEGIN_REQUEST: u8 = 1;
+pub const ABORT_REQUEST: u8 = 2;
 pub const END_REQUEST: u8 = 3;
 pub const PARAMS: u8 = 4;
 pub const STDIN: u8 = 5;
