@@ -9,6 +9,7 @@
 //! * [`upgrade`] and [`elders`]: another program under the same pid
 //! * [`spawn`] and [`confine`]: making processes
 //! * [`status`]: the pages about pools
+//! * [`request_logs`]: the access log and the slow log of a pool
 //! * [`listen`]: listening sockets
 //! * [`output`]: what workers print
 //! * [`log`] and [`notify`]: telling people, and systemd
@@ -30,6 +31,7 @@ mod notify;
 mod output;
 mod pool;
 mod reload;
+mod request_logs;
 mod spawn;
 mod status;
 mod token;

@@ -200,7 +200,7 @@ fn start(
     };
     master
         .add_pools(config.pools, listeners, control_timeout)
-        .map_err(complain("cannot make a scoreboard"))?;
+        .map_err(complain("cannot set up a pool"))?;
     tracing::info!("fpm is running, pid {}", std::process::id());
     Ok(master)
 }
@@ -386,14 +386,31 @@ impl Master {
                 SIGCHLD => self.reap(),
                 SIGTERM | SIGINT => self.stop(Phase::Terminating),
                 SIGQUIT => self.stop(Phase::Finishing),
-                SIGUSR1 => match self.log.reopen() {
-                    Ok(true) => tracing::info!("error log file re-opened"),
-                    Ok(false) => {}
-                    Err(error) => tracing::error!("failed to open error_log: {error}"),
-                },
+                SIGUSR1 => {
+                    match self.log.reopen() {
+                        Ok(true) => tracing::info!("error log file re-opened"),
+                        Ok(false) => {}
+                        Err(error) => tracing::error!("failed to open error_log: {error}"),
+                    }
+                    self.reopen_request_logs();
+                }
                 SIGUSR2 | SIGHUP => self.reload(None),
                 _ => {}
             }
+        }
+    }
+
+    /// Opens the logs of requests anew. No worker has to be replaced for that.
+    fn reopen_request_logs(&mut self) {
+        let mut reopened = false;
+        for pool in self.pools.values_mut() {
+            match pool.reopen_logs() {
+                Ok(has_access_log) => reopened |= has_access_log,
+                Err(error) => tracing::error!("[pool {}] {error}", pool.name()),
+            }
+        }
+        if reopened {
+            tracing::info!("access log file re-opened");
         }
     }
 

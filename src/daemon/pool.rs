@@ -13,6 +13,7 @@ mod process;
 use crate::config::{self, Application};
 use crate::listen::Listener;
 use crate::output::Held;
+use crate::request_logs;
 use crate::spawn::{self, Shared, Spawned};
 use crate::status;
 use crate::token::Token;
@@ -30,7 +31,8 @@ use preforkd_plan::time::Time;
 use preforkd_sys::clock;
 use preforkd_sys::queue::{Gauge, Queue, Target};
 use preforkd_sys::scoreboard::{Scoreboard, State};
-use preforkd_worker::message::ToWorker;
+use preforkd_worker::log_file::LogFiles;
+use preforkd_worker::message::{LogSettings, ToMold, ToWorker};
 use preforkd_worker::status::Pages;
 use process::{Process, take_output};
 use std::fs::File;
@@ -66,6 +68,8 @@ pub struct Pool {
     listener: Listener,
     target: Target,
     board: Scoreboard,
+    logs: LogFiles,
+    log_settings: LogSettings,
     generation: u32,
     pages: Option<Box<Pages>>,
     workers: Vec<Option<Process>>,
@@ -131,7 +135,7 @@ impl Pool {
     /// take.
     ///
     /// # Errors
-    /// What making its scoreboard, or watching it, gives.
+    /// What opening its logs, making its scoreboard, or watching it, gives.
     pub fn new(
         index: u32,
         generation: u32,
@@ -140,6 +144,7 @@ impl Pool {
         control_timeout: Duration,
         common: &Common,
     ) -> io::Result<Self> {
+        let logs = request_logs::open(&config)?;
         let board = Scoreboard::create(config.limits.max_children)?;
         board.set_generation(generation);
         common.epoll.add(
@@ -162,6 +167,8 @@ impl Pool {
             target: Target::of(listener.socket().as_fd())?,
             listener,
             board,
+            logs,
+            log_settings: request_logs::settings(&config),
             generation,
             pages: status::pages_of(&config).map(Box::new),
             workers: (0..config.limits.max_children).map(|_| None).collect(),
@@ -271,6 +278,44 @@ impl Pool {
             let _ = common.epoll.delete(self.listener.socket());
         }
         self.listener.release();
+    }
+
+    /// Opens its logs anew, after they were renamed by log rotation, and hands them to its processes. Returns whether it
+    /// has an access log.
+    ///
+    /// # Errors
+    /// Why one could not be opened; then all go on in the old ones.
+    pub fn reopen_logs(&mut self) -> io::Result<bool> {
+        self.logs = request_logs::open(&self.config)?;
+        let fds: Vec<_> = self.logs.fds().collect();
+        if fds.is_empty() {
+            return Ok(false);
+        }
+        let complain = |process: &Process, sent: io::Result<()>| {
+            if let Err(error) = sent
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                tracing::warn!(
+                    "[pool {}] cannot hand process {} its new logs: {error}",
+                    self.config.name,
+                    process.pid_text()
+                );
+            }
+        };
+        // The mold first: a worker that it forks meanwhile has the old ones, and is told.
+        if let Some(mold) = &self.mold {
+            complain(
+                mold,
+                mold.spawned.control.send(&ToMold::Logs.encode(), &fds),
+            );
+        }
+        for worker in self.workers.iter().flatten() {
+            complain(
+                worker,
+                worker.spawned.control.send(&[ToWorker::Logs as u8], &fds),
+            );
+        }
+        Ok(self.logs.access.is_some())
     }
 
     /// Takes in what happened, as an event of the plan.
@@ -437,6 +482,8 @@ impl Pool {
             generation: self.generation,
             pages: self.pages.as_deref(),
             notes: common.notes,
+            logs: &self.logs,
+            log_settings: &self.log_settings,
         }
     }
 

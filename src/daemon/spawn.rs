@@ -10,7 +10,8 @@ use preforkd_sys::channel::{self, Channel};
 use preforkd_sys::scoreboard::{Reporter, Scoreboard};
 use preforkd_sys::{fork, handover, title};
 use preforkd_worker::hello::Hello;
-use preforkd_worker::message::{BOOTSTRAP, MoldSettings, ToMold, WorkerSettings};
+use preforkd_worker::log_file::LogFiles;
+use preforkd_worker::message::{BOOTSTRAP, LogSettings, MoldSettings, ToMold, WorkerSettings};
 use preforkd_worker::run::{Equipment, run};
 use preforkd_worker::status::Pages;
 use std::convert::Infallible;
@@ -55,6 +56,10 @@ pub struct Shared<'a> {
     pub pages: Option<&'a Pages>,
     /// Whether debug lines are logged.
     pub notes: bool,
+    /// Its logs.
+    pub logs: &'a LogFiles,
+    /// What is written there.
+    pub log_settings: &'a LogSettings,
 }
 
 impl Shared<'_> {
@@ -67,6 +72,7 @@ impl Shared<'_> {
             allowed_clients: self.pool.allowed_clients.clone(),
             notes: self.notes,
             pages: self.pages.cloned().map(Box::new),
+            logs: self.log_settings.clone(),
         }
     }
 }
@@ -78,12 +84,13 @@ impl Shared<'_> {
 pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
     let (mut spawned, ends) = prepare(shared.pool)?;
     let null = null()?;
-    let keep = [
+    let mut keep = vec![
         shared.listener,
         shared.board.memory_fd(),
         shared.board.notice_fd(),
         ends.control.as_fd(),
     ];
+    keep.extend(shared.logs.fds());
     let stdio = [null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
     let pid = fork::fork_keeping(&keep, stdio, || {
         title::set(&format!("preforkd: pool {}", shared.pool.name));
@@ -99,6 +106,7 @@ pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
                     listener,
                     reporter,
                     settings,
+                    logs: shared.logs.try_clone()?,
                 },
                 &mut application,
             )
@@ -189,14 +197,13 @@ pub fn set_up_mold(
             Mount::Prefix(prefix) => Some(prefix.clone()),
         },
     };
-    mold.send(
-        &ToMold::Setup(Box::new(setup)).encode(),
-        &[
-            shared.listener,
-            shared.board.memory_fd(),
-            shared.board.notice_fd(),
-        ],
-    )
+    let mut fds = vec![
+        shared.listener,
+        shared.board.memory_fd(),
+        shared.board.notice_fd(),
+    ];
+    fds.extend(shared.logs.fds());
+    mold.send(&ToMold::Setup(Box::new(setup)).encode(), &fds)
 }
 
 /// Starts `program` to check the configuration: a process of the master's own, with what it prints.

@@ -16,6 +16,7 @@ use preforkd_sys::channel::{Channel, MAX_MESSAGE};
 use preforkd_sys::fork::{MAX_SIBLINGS, exit_now, siblings, thread_count};
 use preforkd_sys::scoreboard::Scoreboard;
 use preforkd_sys::{fds, title};
+use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{CONTROL_FD, FromMold, MODULE_FD, MoldSettings, PROTOCOL, ToMold};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -47,6 +48,14 @@ struct Given {
     folder: Option<OwnedFd>,
 }
 
+/// What the master hands to a mold.
+struct Setup {
+    settings: MoldSettings,
+    listener: OwnedFd,
+    board: Scoreboard,
+    logs: LogFiles,
+}
+
 fn run(py: Python<'_>) -> PyResult<()> {
     let gc = py.import("gc")?;
     gc.call_method0("disable")?;
@@ -62,7 +71,13 @@ fn run(py: Python<'_>) -> PyResult<()> {
     given
         .channel
         .send(&FromMold::Hello { protocol: PROTOCOL }.encode(), &[])?;
-    let Some((settings, listener, board)) = set_up(&given.channel)? else {
+    let Some(Setup {
+        settings,
+        listener,
+        board,
+        logs,
+    }) = set_up(&given.channel)?
+    else {
         return Ok(());
     };
     title::set(&format!(
@@ -90,6 +105,7 @@ fn run(py: Python<'_>) -> PyResult<()> {
     let inheritance = Inheritance {
         listener,
         board,
+        logs,
         settings,
         application,
     };
@@ -149,18 +165,31 @@ fn extend_path(py: Python<'_>, entries: &[String]) -> PyResult<()> {
 }
 
 /// Waits for the settings; None when the master has gone or wants no mold of this version.
-fn set_up(channel: &Channel) -> PyResult<Option<(MoldSettings, OwnedFd, Scoreboard)>> {
+fn set_up(channel: &Channel) -> PyResult<Option<Setup>> {
     let mut buffer = vec![0; MAX_MESSAGE];
-    let received = channel.receive(&mut buffer)?;
-    if received.length == 0 {
-        return Ok(None);
+    loop {
+        let received = channel.receive(&mut buffer)?;
+        if received.length == 0 {
+            return Ok(None);
+        }
+        let settings = match ToMold::decode(&buffer[..received.length]) {
+            Ok(ToMold::Setup(settings)) => settings,
+            // Meant for the interpreter that this one has replaced. The settings will come with them.
+            Ok(ToMold::Logs) => continue,
+            _ => return Err(senseless()),
+        };
+        let mut fds = received.fds.into_iter();
+        let (Some(listener), Some(memory), Some(notice)) = (fds.next(), fds.next(), fds.next())
+        else {
+            return Err(senseless());
+        };
+        return Ok(Some(Setup {
+            logs: LogFiles::from_fds(&settings.worker.logs, fds).map_err(|_| senseless())?,
+            settings: *settings,
+            listener,
+            board: Scoreboard::attach(memory, notice)?,
+        }));
     }
-    let Ok(ToMold::Setup(settings)) = ToMold::decode(&buffer[..received.length]) else {
-        return Err(senseless());
-    };
-    let [listener, memory, notice] = exactly(received.fds)?;
-    let board = Scoreboard::attach(memory, notice)?;
-    Ok(Some((*settings, listener, board)))
 }
 
 /// Forks workers until the master closes the channel.
@@ -170,7 +199,13 @@ fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult
     let mut looks = true;
     loop {
         let births = match &*channel.borrow() {
-            Some(channel) => orders(channel)?,
+            Some(channel) => orders(channel, &mut |fds| {
+                let mut inheritance = inheritance.borrow_mut();
+                let inheritance = inheritance.as_mut().ok_or_else(senseless)?;
+                let settings = &inheritance.settings.worker.logs;
+                inheritance.logs = LogFiles::from_fds(settings, fds).map_err(|_| senseless())?;
+                Ok(())
+            })?,
             None => unreachable!("only a worker takes the channel, and does not return"),
         };
         if births.is_empty() {
@@ -219,7 +254,11 @@ fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult
 }
 
 /// Waits for orders to fork workers, and takes all that are there. None at all when the master has closed the channel.
-fn orders(channel: &Channel) -> PyResult<Vec<Birth>> {
+/// New logs go to `logs`.
+fn orders(
+    channel: &Channel,
+    logs: &mut dyn FnMut(Vec<OwnedFd>) -> PyResult<()>,
+) -> PyResult<Vec<Birth>> {
     let mut buffer = [0; 64];
     let mut births = Vec::new();
     while births.len() < MAX_SIBLINGS {
@@ -234,8 +273,13 @@ fn orders(channel: &Channel) -> PyResult<Vec<Birth>> {
         if received.length == 0 {
             return Ok(Vec::new());
         }
-        let Ok(ToMold::Spawn { slot }) = ToMold::decode(&buffer[..received.length]) else {
-            return Err(senseless());
+        let slot = match ToMold::decode(&buffer[..received.length]) {
+            Ok(ToMold::Spawn { slot }) => slot,
+            Ok(ToMold::Logs) => {
+                logs(received.fds)?;
+                continue;
+            }
+            _ => return Err(senseless()),
         };
         let [control, stdout, stderr] = exactly(received.fds)?;
         births.push(Birth {

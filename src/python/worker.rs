@@ -11,6 +11,7 @@ use preforkd_sys::channel::Channel;
 use preforkd_sys::fork::{EX_SOFTWARE, exit_now};
 use preforkd_sys::scoreboard::{Reporter, Scoreboard};
 use preforkd_sys::{signals, title};
+use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{FromWorker, MoldSettings};
 use preforkd_worker::run::{Equipment, run};
 use pyo3::prelude::*;
@@ -28,6 +29,8 @@ pub(crate) struct Inheritance {
     pub(crate) listener: OwnedFd,
     /// The pool's scoreboard.
     pub(crate) board: Scoreboard,
+    /// The pool's logs.
+    pub(crate) logs: LogFiles,
     /// The settings.
     pub(crate) settings: MoldSettings,
     /// The application, unless each worker has to import it.
@@ -90,6 +93,7 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
     let Inheritance {
         listener,
         board,
+        logs,
         settings,
         application,
     } = inheritance;
@@ -114,6 +118,7 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
         listener,
         reporter,
         settings: settings.worker,
+        logs,
     };
     py.detach(|| run(equipment, &mut application))?;
     Ok(())

@@ -7,9 +7,11 @@
 
 mod format;
 mod line;
+mod log;
 
 pub use format::Format;
 pub use line::{Record, Usage, content_length, path, status, user};
+pub use log::AccessLog;
 
 /// Bytes of a line, its end included: what a pipe takes in one piece (`PIPE_BUF`).
 pub const MAX_LINE: usize = 4096;

@@ -4,6 +4,7 @@
 //! before it reads (Caddy does) would otherwise wait for us as we wait for it.
 
 use crate::Blocking;
+use crate::answer_head::AnswerHead;
 use crate::spool::Spool;
 use crate::watchdog::Watch;
 use nix::errno::Errno;
@@ -103,6 +104,8 @@ pub struct Exchange {
     spool: Spool,
     blocking: Blocking,
     watch: Option<Arc<Watch>>,
+    /// The beginning of the answer, if somebody wants to know it.
+    head: Option<AnswerHead>,
 }
 
 /// A direct wait: nothing to let go.
@@ -121,6 +124,7 @@ impl Exchange {
             spool: Spool::default(),
             blocking: DIRECT,
             watch,
+            head: None,
         }
     }
 
@@ -145,6 +149,17 @@ impl Exchange {
         self.connection.as_ref().map(AsFd::as_fd)
     }
 
+    /// Keeps the beginning of each answer from now on, for [`Self::answer_head`].
+    pub fn keep_heads(&mut self) {
+        self.head = Some(AnswerHead::default());
+    }
+
+    /// The header lines of the answer, as far as it has come; none without [`Self::keep_heads`].
+    #[must_use]
+    pub fn answer_head(&self) -> &[u8] {
+        self.head.as_ref().map_or(b"", AnswerHead::lines)
+    }
+
     /// How to wait from now on.
     pub fn set_blocking(&mut self, blocking: Blocking) {
         self.blocking = blocking;
@@ -162,6 +177,9 @@ impl Exchange {
                 Some(Event::Request) => {
                     let head = self.receiver.head();
                     self.response.begin(head.id);
+                    if let Some(head) = &mut self.head {
+                        head.begin();
+                    }
                     self.stage = Stage::Open;
                     return Ok(Next::Request(head));
                 }
@@ -254,6 +272,9 @@ impl Exchange {
     /// [`Error::Gone`] when the peer has left.
     pub fn write(&mut self, mut data: &[u8]) -> Result<()> {
         self.check_open()?;
+        if let Some(head) = &mut self.head {
+            head.take(data);
+        }
         loop {
             let taken = self.response.stdout(data, ROOM);
             data = &data[taken..];

@@ -6,11 +6,14 @@
 //! # Layout
 //! * [`run`]: the loop
 //! * [`exchange`]: one request and its answer, with deadlines on each wait
+//! * [`answer_head`]: the beginning of an answer, for logs
 //! * [`spool`]: what is kept of a body that cannot be handed on yet
 //! * [`watchdog`]: ends a request that takes too long
 //! * [`hello`]: the built-in application
-//! * [`access`]: the lines of the access log
 //! * [`status`]: the pages about the pool itself
+//! * [`access`]: the access log
+//! * [`log_file`]: files that workers append to
+//! * [`escape`]: text from outside in lines of a log
 //! * [`zone`]: the local time zone
 //! * [`allowed`]: who may connect
 //! * [`message`]: what goes over the channels between master, mold and workers
@@ -19,8 +22,11 @@
 
 pub mod access;
 pub mod allowed;
+pub mod answer_head;
+pub mod escape;
 pub mod exchange;
 pub mod hello;
+pub mod log_file;
 pub mod message;
 pub mod run;
 pub mod spool;

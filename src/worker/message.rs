@@ -14,7 +14,7 @@ use thiserror::Error;
 ///
 /// A mold's first message says it. That both sides have the same number proves that they understand each other, and
 /// nothing more: not that they are of one release.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The descriptor at which a mold has its channel to the master.
 pub const CONTROL_FD: i32 = 3;
@@ -44,6 +44,8 @@ pub enum ToWorker {
     Retire = 1,
     /// Look at the listening socket: the worker that was woken for what waits there has died, or is occupied.
     Nudge = 2,
+    /// Go on in the logs that come with it, as [`LogFiles::fds`](crate::log_file::LogFiles::fds) has them.
+    Logs = 3,
 }
 
 /// What a worker tells the master. The kernel says from which process it comes.
@@ -78,6 +80,7 @@ impl TryFrom<&[u8]> for ToWorker {
         match bytes {
             [1] => Ok(Self::Retire),
             [2] => Ok(Self::Nudge),
+            [3] => Ok(Self::Logs),
             _ => Err(Malformed),
         }
     }
@@ -138,9 +141,31 @@ pub struct WorkerSettings {
     pub notes: bool,
     /// The pages that it answers itself; None when there are none.
     pub pages: Option<Box<Pages>>,
+    /// What it writes to logs of the pool's own.
+    pub logs: LogSettings,
 }
 
-/// What a mold has to know. With it come the listening socket and the scoreboard's two descriptors.
+/// What a worker writes to the logs of its pool, whose descriptors it gets beside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The access log, if there is one.
+    pub access: Option<AccessSettings>,
+    /// Whether there is a slow log (`slowlog`).
+    pub has_slow_log: bool,
+    /// The time zone of what is written.
+    pub zone: Zone,
+}
+
+/// What the access log shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// The form of a line (`access.format`).
+    pub format: String,
+    /// Paths that get no line (`access.suppress_path[]`).
+    pub suppress: Vec<String>,
+}
+
+/// What a mold has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoldSettings {
     /// What each of its workers has to know.
@@ -165,12 +190,15 @@ pub struct MoldSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToMold {
     /// Load the application.
+    /// Load the application. With it come the listening socket, the scoreboard's two descriptors, and the logs.
     Setup(Box<MoldSettings>),
     /// Fork a worker. With it come its control channel, standard output and standard error.
     Spawn {
         /// The slot it is for.
         slot: u32,
     },
+    /// Further workers write to the logs that come with it.
+    Logs,
 }
 
 /// What a mold tells the master.
@@ -214,6 +242,7 @@ impl ToMold {
                 to.text(&allowed.map_or_else(String::new, ToString::to_string));
                 to.byte(u8::from(mold.worker.notes));
                 to.pages(mold.worker.pages.as_deref());
+                to.logs(&mold.worker.logs);
                 to.number(u64::from(mold.generation));
                 to.text(&mold.module);
                 to.text(&mold.callable);
@@ -227,6 +256,7 @@ impl ToMold {
                 to.byte(2);
                 to.number(u64::from(*slot));
             }
+            Self::Logs => to.byte(3),
         }
         to.0
     }
@@ -251,6 +281,7 @@ impl ToMold {
                     },
                     notes: from.byte()? != 0,
                     pages: from.pages()?,
+                    logs: from.logs()?,
                 },
                 generation: from.small()?,
                 module: from.text()?,
@@ -267,6 +298,7 @@ impl ToMold {
             2 => Self::Spawn {
                 slot: from.small()?,
             },
+            3 => Self::Logs,
             _ => return Err(Malformed),
         };
         from.end(message)
@@ -343,6 +375,16 @@ impl Writer {
     fn list(&mut self, list: &[String]) {
         self.number(list.len() as u64);
         list.iter().for_each(|text| self.text(text));
+    }
+
+    fn logs(&mut self, logs: &LogSettings) {
+        self.byte(u8::from(logs.access.is_some()));
+        if let Some(access) = &logs.access {
+            self.text(&access.format);
+            self.list(&access.suppress);
+        }
+        self.byte(u8::from(logs.has_slow_log));
+        self.zone(&logs.zone);
     }
 }
 
@@ -444,6 +486,21 @@ impl Reader<'_> {
         Ok(list)
     }
 
+    fn logs(&mut self) -> Result<LogSettings, Malformed> {
+        let access = match self.byte()? {
+            0 => None,
+            _ => Some(AccessSettings {
+                format: self.text()?,
+                suppress: self.list()?,
+            }),
+        };
+        Ok(LogSettings {
+            access,
+            has_slow_log: self.byte()? != 0,
+            zone: self.zone()?,
+        })
+    }
+
     fn end<T>(self, message: T) -> Result<T, Malformed> {
         if self.0.is_empty() {
             Ok(message)
@@ -477,6 +534,14 @@ mod tests {
                     ping_response: "pong".into(),
                     zone: Zone::new(0, |_| (-3600, "X".into())),
                 })),
+                logs: LogSettings {
+                    access: Some(AccessSettings {
+                        format: "%r".into(),
+                        suppress: vec!["/ping".into()],
+                    }),
+                    has_slow_log: true,
+                    zone: Zone::new(0, |_| (-3600, "X".into())),
+                },
             },
             generation: 3,
             module: "a.b".into(),
@@ -486,7 +551,7 @@ mod tests {
             warmup: vec!["/".into()],
             mount: Some("/app".into()),
         }));
-        for message in [setup, ToMold::Spawn { slot: 9 }] {
+        for message in [setup, ToMold::Spawn { slot: 9 }, ToMold::Logs] {
             let bytes = message.encode();
             assert_eq!(ToMold::decode(&bytes), Ok(message));
             for cut in 0..bytes.len() {
@@ -524,7 +589,7 @@ mod tests {
                 text: "ü".repeat(MAX_TEXT / 2)
             })
         );
-        for message in [ToWorker::Retire, ToWorker::Nudge] {
+        for message in [ToWorker::Retire, ToWorker::Nudge, ToWorker::Logs] {
             assert_eq!(ToWorker::try_from(&[message as u8][..]), Ok(message));
         }
     }

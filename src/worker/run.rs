@@ -6,7 +6,9 @@
 //! that line, since a new connection makes it close the kept one. If it is woken for a new one just as a request comes
 //! on the kept one, it answers that first, and tells the master to find another worker for the new one.
 
+use crate::access::AccessLog;
 use crate::exchange::{DIRECT, Error, Exchange, Next};
+use crate::log_file::LogFiles;
 use crate::message::{FromWorker, ToWorker, WorkerSettings};
 use crate::status::reception::Reception;
 use crate::status::summary;
@@ -43,6 +45,8 @@ pub struct Equipment {
     pub reporter: Reporter,
     /// The rest.
     pub settings: WorkerSettings,
+    /// The pool's logs.
+    pub logs: LogFiles,
 }
 
 /// Answers requests until the master says to leave, or is gone.
@@ -66,6 +70,13 @@ pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Resu
     served
 }
 
+/// What the master has told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    retire: bool,
+    nudge: bool,
+}
+
 struct Worker {
     control: Arc<Channel>,
     listener: OwnedFd,
@@ -73,6 +84,9 @@ struct Worker {
     settings: WorkerSettings,
     epoll: Epoll,
     watchdog: Option<Watchdog>,
+    access: Option<AccessLog>,
+    /// What the master has told and the worker has not done yet.
+    told: Told,
     /// Away while the application has it.
     exchange: Option<Box<Exchange>>,
     /// The exchange's connection waits for its next request.
@@ -89,6 +103,7 @@ impl Worker {
             listener,
             reporter,
             settings,
+            logs,
         } = equipment;
         let control = Arc::new(control);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -115,11 +130,14 @@ impl Worker {
                 Some(watch),
             )
         };
-        let exchange = Some(Box::new(Exchange::new(
-            Limits::default(),
-            settings.capacity,
-            watch,
-        )));
+        let mut exchange = Box::new(Exchange::new(Limits::default(), settings.capacity, watch));
+        let access = match (&settings.logs.access, logs.access) {
+            (Some(access), Some(file)) => Some(AccessLog::new(&settings, access, file)?),
+            _ => None,
+        };
+        if access.as_ref().is_some_and(AccessLog::needs_head) {
+            exchange.keep_heads();
+        }
         Ok(Self {
             control,
             listener,
@@ -127,7 +145,9 @@ impl Worker {
             settings,
             epoll,
             watchdog,
-            exchange,
+            access,
+            told: Told::default(),
+            exchange: Some(exchange),
             keeps: false,
             watched: false,
             worn_out: false,
@@ -138,19 +158,25 @@ impl Worker {
         self.reporter.idle(clock::now());
         loop {
             let mut events = [EpollEvent::empty(); 3];
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let timeout = if self.told == Told::default() {
+                EpollTimeout::NONE
+            } else {
+                EpollTimeout::ZERO
+            };
+            let count = match self.epoll.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
             let ready = |token| events[..count].iter().any(|event| event.data() == token);
             let mut called = ready(LISTENER);
             if ready(CONTROL) {
-                match self.order()? {
-                    Some(ToWorker::Nudge) => called = true,
-                    Some(ToWorker::Retire) => return self.leave(application),
-                    None => {}
-                }
+                self.hear()?;
             }
+            let told = std::mem::take(&mut self.told);
+            if told.retire {
+                return self.leave(application);
+            }
+            called |= told.nudge;
             if self.keeps && (ready(KEPT) || called && self.exchange().has_arrived()) {
                 self.answer(application, called);
             }
@@ -178,17 +204,46 @@ impl Worker {
         Ok(())
     }
 
-    /// What the master says; None when there is nothing.
-    fn order(&self) -> io::Result<Option<ToWorker>> {
+    /// Takes in what the master says: new logs at once, the rest to be done in its turn.
+    fn hear(&mut self) -> io::Result<()> {
+        let invalid = |message::Malformed| io::Error::from(io::ErrorKind::InvalidData);
         let mut buffer = [0; 16];
-        match self.control.try_receive(&mut buffer) {
-            // The master is gone.
-            Ok(received) if received.length == 0 => Ok(Some(ToWorker::Retire)),
-            Ok(received) => ToWorker::try_from(&buffer[..received.length])
-                .map(Some)
-                .map_err(|message::Malformed| io::Error::from(io::ErrorKind::InvalidData)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+        loop {
+            let received = match self.control.try_receive(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                other => other?,
+            };
+            if received.length == 0 {
+                // The master is gone.
+                self.told.retire = true;
+                return Ok(());
+            }
+            match ToWorker::try_from(&buffer[..received.length]).map_err(invalid)? {
+                ToWorker::Logs => {
+                    let logs = LogFiles::from_fds(&self.settings.logs, received.fds);
+                    self.reopen(logs.map_err(invalid)?);
+                }
+                ToWorker::Retire => self.told.retire = true,
+                ToWorker::Nudge => self.told.nudge = true,
+            }
+        }
+    }
+
+    fn reopen(&mut self, logs: LogFiles) {
+        if let (Some(access), Some(file)) = (&mut self.access, logs.access) {
+            access.reopen(file);
+        }
+    }
+
+    /// Writes the line of a request whose answer has left.
+    fn log_access(&mut self, exchange: &Exchange) {
+        if self.access.is_none() {
+            return;
+        }
+        // During a long request the log may have been rotated. An error of the channel is met again in the loop.
+        let _ = self.hear();
+        if let Some(access) = &mut self.access {
+            access.end(clock::now(), exchange);
         }
     }
 
@@ -225,6 +280,9 @@ impl Worker {
         // the protocol has no way to announce a close, so web servers send such a request again.
         self.hang_up();
         self.reporter.connection();
+        if let Some(access) = &mut self.access {
+            access.connected(connection.as_fd());
+        }
         self.exchange().open(connection);
         self.answer(application, false);
         Ok(())
@@ -334,13 +392,17 @@ impl Worker {
         if let Some(watchdog) = &self.watchdog {
             watchdog.end();
         }
+        self.log_access(&exchange);
         self.keeps = exchange.finish();
         self.exchange = Some(exchange);
         self.end()
     }
 
-    fn begin(&self, exchange: &Exchange, id: u16) {
+    fn begin(&mut self, exchange: &Exchange, id: u16) {
         let now = clock::now();
+        if let Some(access) = &mut self.access {
+            access.begin(now);
+        }
         // Whoever shows a request, and the master when it ends one, wants to know all of it.
         let whole = self.settings.pages.is_some() || !self.settings.terminate_timeout.is_zero();
         summary::text(exchange.params(), whole, |text| {

@@ -5,6 +5,7 @@
 //!
 //! Run as root, the pools belong to `www-data`; run as anybody else, to that user.
 
+mod access;
 mod configuration;
 mod death;
 mod hello;

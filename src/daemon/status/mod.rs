@@ -1,12 +1,10 @@
 //! The pages about pools: which ones each pool answers itself.
 
 use crate::config::Pool;
-use chrono::{Local, TimeZone};
+use crate::request_logs;
 use preforkd_plan::scale::Mode;
-use preforkd_sys::clock;
 use preforkd_worker::status::Pages;
 use preforkd_worker::status::snapshot::Facts;
-use preforkd_worker::zone::Zone;
 
 /// The pages that the workers of a pool answer.
 #[must_use]
@@ -34,15 +32,6 @@ fn pages(pool: &Pool, status_path: Option<String>) -> Pages {
         status_path,
         ping_path: pool.ping_path.clone(),
         ping_response: pool.ping_response.clone(),
-        zone: local_zone(),
+        zone: request_logs::local_zone(),
     }
-}
-
-fn local_zone() -> Zone {
-    let now = i64::try_from(clock::epoch() / 1_000_000_000).unwrap_or(0);
-    Zone::new(now, |at| {
-        let offset = Local.timestamp_opt(at, 0).earliest();
-        let seconds = offset.map_or(0, |time| time.offset().local_minus_utc());
-        (seconds, String::new())
-    })
 }

@@ -1,8 +1,9 @@
 //! The real php-fpm, to compare with.
 
 use std::io::{BufRead, BufReader};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use nix::sys::signal::{Signal, kill};
@@ -17,17 +18,28 @@ const PROGRAM: &str = "/usr/sbin/php-fpm8.2";
 #[derive(Debug)]
 pub struct PhpFpm {
     pub address: Address,
+    pub folder: Folder,
     child: Child,
+    log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
-    _folder: Folder,
 }
 
 impl PhpFpm {
-    /// Starts it with these lines in its pool, and waits until it is ready.
+    /// Starts it with these lines in its pool, and waits until it is ready. It listens on TCP.
     #[track_caller]
     pub fn start(lines: &str) -> PhpFpm {
-        let folder = Folder::new();
-        let port = free_port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        PhpFpm::start_on(Folder::new(), Address::Tcp(address), lines)
+    }
+
+    /// The same in a folder that has scripts, for which `@DIR@` stands in the lines, and at an address.
+    #[track_caller]
+    pub fn start_on(folder: Folder, address: Address, lines: &str) -> PhpFpm {
+        let listen = match &address {
+            Address::Unix(path) => path.display().to_string(),
+            Address::Tcp(address) => address.to_string(),
+        };
+        let lines = lines.replace("@DIR@", &folder.root().display().to_string());
         let owner = if Uid::effective().is_root() {
             format!("user = {POOL_USER}\ngroup = {POOL_USER}\n")
         } else {
@@ -35,9 +47,7 @@ impl PhpFpm {
         };
         let configuration = folder.write(
             "php-fpm.conf",
-            &format!(
-                "[global]\ndaemonize = no\n[www]\nlisten = 127.0.0.1:{port}\n{owner}{lines}\n"
-            ),
+            &format!("[global]\ndaemonize = no\n[www]\nlisten = {listen}\n{owner}{lines}\n"),
         );
         let mut child = Command::new(PROGRAM)
             .args(["-n", "-d", "expose_php=0", "-F", "-O", "-y"])
@@ -47,19 +57,35 @@ impl PhpFpm {
             .stderr(Stdio::piped())
             .spawn()
             .expect("php-fpm 8.2 is installed; tests/run.sh does it");
-        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        lines
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped"))
+            .lines()
+            .map_while(Result::ok);
+        let log: Vec<String> = lines
             .by_ref()
-            .map_while(Result::ok)
-            .find(|line| line.contains("ready to handle connections"))
-            .expect("php-fpm gets ready");
-        let reader = thread::spawn(move || lines.for_each(drop));
+            .take_while(|line| !line.contains("ready to handle connections"))
+            .collect();
+        let ended = child.try_wait().expect("it is our child");
+        assert!(ended.is_none(), "php-fpm gets ready: {log:?}");
+        let log = Arc::new(Mutex::new(log));
+        let reader = thread::spawn({
+            let log = Arc::clone(&log);
+            move || lines.for_each(|line| log.lock().expect("nobody fails here").push(line))
+        });
         PhpFpm {
-            address: Address::Tcp((Ipv4Addr::LOCALHOST, port).into()),
+            address,
+            folder,
             child,
+            log,
             reader: Some(reader),
-            _folder: folder,
         }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> Vec<String> {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -71,6 +97,9 @@ impl Drop for PhpFpm {
         let _ = self.child.wait();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
+        }
+        if thread::panicking() {
+            eprintln!("--- php-fpm's log:\n{}\n--- its end", self.log().join("\n"));
         }
     }
 }
