@@ -19,8 +19,8 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// How long the application's threads may go on when their worker leaves.
-const THREADS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the application's threads and exit functions may take when their worker leaves.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What a mold leaves to each of its workers.
 #[derive(Debug)]
@@ -135,9 +135,10 @@ fn enliven(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Ends the process as Python would, without taking the interpreter apart. Who has failed does not wait for threads: the
-/// master does not know yet that it is to be replaced.
+/// Ends the process as Python would, without taking the interpreter apart, but waits for the application no longer than
+/// [`FAREWELL`]. Who has failed does not wait for threads: the master does not know yet that it is to be replaced.
 fn leave(py: Python<'_>, status: i32) -> Infallible {
+    lose_patience(status);
     if status == 0
         && let Err(raised) = join_threads(py)
     {
@@ -153,26 +154,26 @@ fn leave(py: Python<'_>, status: i32) -> Infallible {
     exit_now(status)
 }
 
-/// Waits for the threads that Python waits for, which are those that are not daemons, but not for ever: the slot is
-/// taken until then.
+/// Waits for the threads that Python waits for, which are those that are not daemons.
 fn join_threads(py: Python<'_>) -> PyResult<()> {
     let modules = py.import("sys")?.getattr("modules")?;
-    if !modules.contains("threading")? {
-        return Ok(());
+    if modules.contains("threading")? {
+        modules.get_item("threading")?.call_method0("_shutdown")?;
     }
-    std::thread::Builder::new()
-        .name("patience".into())
-        .spawn(|| {
-            signals::block_in_this_thread();
-            std::thread::sleep(THREADS_TIMEOUT);
-            failure::say(&format!(
-                "threads of the application have not ended in {} seconds; leaving without them",
-                THREADS_TIMEOUT.as_secs()
-            ));
-            exit_now(0)
-        })?;
-    modules
-        .get_item("threading")?
-        .call_method0("_shutdown")
-        .map(drop)
+    Ok(())
+}
+
+/// Ends the process when it has not left after [`FAREWELL`]: its slot is taken until then.
+fn lose_patience(status: i32) {
+    let patience = std::thread::Builder::new().name("patience".into());
+    // Without it the master's deadlines, where it has any, are what is left.
+    let _ = patience.spawn(move || {
+        signals::block_in_this_thread();
+        std::thread::sleep(FAREWELL);
+        failure::say(&format!(
+            "threads or exit functions of the application have not ended in {} seconds; leaving without them",
+            FAREWELL.as_secs()
+        ));
+        exit_now(status)
+    });
 }

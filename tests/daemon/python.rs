@@ -332,7 +332,8 @@ fn a_worker_that_leaves_does_not_wait_for_ever() {
         second = address.get("/").expect("the pool answers").text();
         second != first
     });
-    daemon.wait_for_line("threads of the application have not ended in 10 seconds");
+    daemon
+        .wait_for_line("threads or exit functions of the application have not ended in 10 seconds");
     until("the first worker is gone", || {
         !daemon
             .worker_pids("threads")
