@@ -64,7 +64,7 @@ fn main() -> Exit {
     let config = match read() {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            problems.tell();
             tracing::error!("failed to load configuration file '{}'", file.display());
             tracing::error!("FPM initialization failed");
             return Exit::Config;

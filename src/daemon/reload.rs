@@ -91,7 +91,10 @@ impl Master {
     }
 
     fn prepare(&mut self, only: Option<&str>) -> Result<Reload, Refused> {
-        let mut config = (self.read)().map_err(complain)?;
+        let mut config = (self.read)().map_err(|problems| {
+            problems.tell();
+            Refused
+        })?;
         let mut old: Vec<u32> = self.current().map(|(index, _)| index).collect();
         if let Some(name) = only {
             config.pools.retain(|pool| pool.name == name);

@@ -180,6 +180,96 @@ fn a_wrong_command_line_is_status_64() {
 }
 
 #[test]
+fn mistakes_are_lines_of_the_log_at_php_fpms_levels() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("x.conf");
+    std::fs::write(&file, "[site]\nlisten = 127.0.0.1:9\ncolour = red\n")
+        .expect("it can be written");
+    let output = run(&["check", "-y", file.to_str().expect("its name is text")]);
+    assert_eq!(output.status.code(), Some(78));
+    let told = String::from_utf8_lossy(&output.stderr);
+    let place = file.display();
+    for line in [
+        format!(
+            "] ALERT: {place}:1: [pool site] the process manager is missing (static, dynamic or ondemand)"
+        ),
+        format!("] ALERT: {place}:1: [pool site] pm.max_children must be a positive value"),
+        format!("] ERROR: {place}:3: [pool site] colour = red: unknown entry 'colour'"),
+        format!("] ERROR: failed to load configuration file '{place}'"),
+        "] ERROR: FPM initialization failed".to_owned(),
+    ] {
+        assert!(told.contains(&line), "{line} in {told}");
+    }
+    assert!(told.lines().all(|line| line.starts_with('[')), "{told}");
+}
+
+#[test]
+fn words_say_what_flags_do() {
+    let setup = Setup::new().pool("hello", HELLO);
+    let configuration = setup.write();
+    let name = configuration.to_str().expect("its name is text");
+    let text = |arguments: &[&str]| {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        // Without the times.
+        let lines = told.lines().filter_map(|line| line.split_once("] "));
+        lines.map(|(_, text)| text.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(text(&["check", "-y", name]), text(&["-t", "-y", name]));
+    let shown = text(&["-y", name, "config"]);
+    assert_eq!(shown, text(&["-tt", "-y", name]));
+    assert!(
+        shown.contains(&"NOTICE: \tlisten.mode = 0660".to_owned()),
+        "{shown:?}"
+    );
+    // What wrappers of php-fpm pass changes nothing.
+    assert_eq!(
+        shown,
+        text(&[
+            "-n",
+            "-d",
+            "display_errors=0",
+            "-c",
+            "/etc/php.ini",
+            "-tt",
+            "-y",
+            name
+        ])
+    );
+}
+
+#[test]
+fn a_prefix_is_where_everything_begins() {
+    let setup = Setup::new();
+    let owner = if nix::unistd::Uid::effective().is_root() {
+        "user = www-data\n"
+    } else {
+        ""
+    };
+    setup.folder.write(
+        "etc/preforkd.conf",
+        "pid = run/x.pid\nerror_log = x.log\ninclude = pools/*\n",
+    );
+    setup.folder.write(
+        "pools/hello",
+        &format!("[hello]\nlisten = run/$pool.sock\n{owner}{HELLO}\n"),
+    );
+    let root = setup.folder.root().to_str().expect("its name is text");
+    let output = run(&["-tt", "-p", root]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    for line in [
+        format!("\tpid = {root}/run/x.pid"),
+        format!("\terror_log = {root}/x.log"),
+        format!("\tlisten = {root}/run/hello.sock"),
+        format!("configuration file {root}/etc/preforkd.conf test is successful"),
+    ] {
+        assert!(told.contains(&line), "{line} in {told}");
+    }
+}
+
+#[test]
 fn help_and_version_are_shown() {
     let help = run(&["-h"]);
     assert_eq!(help.status.code(), Some(0));

@@ -26,25 +26,27 @@ const MAX_TOLD: usize = MAX_MESSAGE - 4 * 1024;
 /// Bytes of an environment variable, its name included: the kernel takes up to 128 KiB (`MAX_ARG_STRLEN` of execve(2)).
 const MAX_VARIABLE: usize = 120 * 1024;
 
-/// Makes the configuration, if nothing is wrong with it. `problems` and `notices` are those of reading it.
+/// Makes the configuration, if nothing is wrong with it. `problems`, `notices` and `warnings` are those of
+/// reading it.
 pub fn check(
     raw: &Raw,
     file: &Origin,
     surroundings: &Surroundings<'_>,
     mut problems: Vec<Problem>,
     mut notices: Vec<String>,
+    mut warnings: Vec<String>,
 ) -> Result<Config, Problems> {
     // A file that could not be read may have had the pools.
     if raw.pools.is_empty() && problems.is_empty() {
         problems.push(Problem {
             origin: file.clone(),
+            alert: false,
             section: None,
             subject: None,
-            rule: "no pool is defined: add a section such as [site], with listen, pm, pm.max_children, and wsgi or app"
+            rule: "No pool defined. at least one pool section must be specified in config file: add a section such as [site], with listen, pm, pm.max_children, and wsgi or app"
                 .to_owned(),
         });
     }
-    let mut warnings = Vec::new();
     let global = global(&raw.global, surroundings, &mut notices);
     let mut pools = Vec::new();
     let mut listening = Vec::new();
@@ -196,16 +198,26 @@ impl<'a> PoolChecker<'a, '_> {
                 .origin
                 .clone()
                 .unwrap_or_else(|| self.section.origin.clone()),
+            alert: false,
             section: Some(self.section.name.clone()),
             subject: Some(entry.subject()),
             rule,
         });
     }
 
+    /// Reports the rule that an entry breaks without which there is no pool.
+    pub fn alert(&mut self, entry: &Entry, rule: String) {
+        self.wrong(entry, rule);
+        if let Some(problem) = self.problems.last_mut() {
+            problem.alert = true;
+        }
+    }
+
     /// Reports what the section does not have.
     pub fn missing(&mut self, rule: String) {
         self.problems.push(Problem {
             origin: self.section.origin.clone(),
+            alert: true,
             section: Some(self.section.name.clone()),
             subject: None,
             rule,
@@ -269,7 +281,7 @@ impl<'a> PoolChecker<'a, '_> {
             Setting::Wrong => return None,
             Setting::Unset => {
                 self.missing(
-                    "listen is missing: add the path of a Unix socket, host:port, or a port"
+                    "no listen address have been defined! Add listen = the path of a Unix socket, host:port, or a port"
                         .to_owned(),
                 );
                 return None;
@@ -310,8 +322,8 @@ impl<'a> PoolChecker<'a, '_> {
             .find(|other| listen::overlap(&other.listen, &listen));
         if let Some(other) = taken {
             let rule = format!(
-                "is already taken by {} = {} of [{}] ({}): choose another",
-                other.name, other.listen, other.pool, other.origin
+                "unable to set listen address as it's already used in another pool '{}' ({} = {}, {}): choose another",
+                other.pool, other.name, other.listen, other.origin
             );
             self.wrong(entry, rule);
             return None;

@@ -51,7 +51,7 @@ impl PoolChecker<'_, '_> {
         let group = self.raw.group.given().and_then(|group| {
             let gid = self.group(&group.entry, &group.value)?;
             if gid.as_raw() == 0 && forbidden {
-                let rule = "workers do not run as root: choose another group".to_owned();
+                let rule = "please specify user and group other than root".to_owned();
                 self.wrong(&group.entry, rule);
             }
             Some(gid)
@@ -77,7 +77,7 @@ impl PoolChecker<'_, '_> {
         };
         let account = self.account(&user.entry, &user.value)?;
         if account.uid.is_root() && forbidden {
-            let rule = "workers do not run as root: choose another user".to_owned();
+            let rule = "please specify user and group other than root".to_owned();
             self.wrong(&user.entry, rule);
             return None;
         }
@@ -85,7 +85,7 @@ impl PoolChecker<'_, '_> {
             (Some(_), _) => group?,
             (None, Some(gid)) if gid.as_raw() != 0 || !forbidden => gid,
             (None, Some(_)) => {
-                let rule = "the user's group is root's: add group = NAME".to_owned();
+                let rule = "please specify user and group other than root: the user's group is root's, add group = NAME".to_owned();
                 self.wrong(&user.entry, rule);
                 return None;
             }

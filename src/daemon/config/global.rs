@@ -88,6 +88,7 @@ pub fn enough_for_all(
     if let (true, Some(origin)) = (needed > u64::from(max), &entry.origin) {
         problems.push(Problem {
             origin: origin.clone(),
+            alert: false,
             section: Some("global".to_owned()),
             subject: Some(entry.subject()),
             rule: format!(

@@ -44,10 +44,9 @@ pub fn account(text: &str) -> Result<Account, String> {
             gid: None,
             home: PathBuf::from("/"),
         }),
-        (None, None) => Err(
-            "the system has no user of this name: add it (adduser --system), or choose another"
-                .to_owned(),
-        ),
+        (None, None) => Err(format!(
+            "cannot get uid for user '{text}': add it (adduser --system), or choose another"
+        )),
     }
 }
 
@@ -61,10 +60,9 @@ pub fn group(text: &str) -> Result<Gid, String> {
     }
     match Group::from_name(text) {
         Ok(Some(group)) => Ok(group.gid),
-        Ok(None) => Err(
-            "the system has no group of this name: add it (addgroup --system), or choose another"
-                .to_owned(),
-        ),
+        Ok(None) => Err(format!(
+            "cannot get gid for group '{text}': add it (addgroup --system), or choose another"
+        )),
         Err(error) => Err(format!("the group cannot be looked up: {error}")),
     }
 }

@@ -11,12 +11,15 @@ impl PoolChecker<'_, '_> {
         let raw = self.raw;
         if matches!(raw.max_children, Setting::Unset) {
             self.missing(
-                "pm.max_children is missing: add the most workers that the memory is good for"
+                "pm.max_children must be a positive value: add the most workers that the memory is good for"
                     .to_owned(),
             );
         }
         if matches!(raw.pm, Setting::Unset) {
-            self.missing("pm is missing: add pm = static, dynamic or ondemand".to_owned());
+            self.missing(
+                "the process manager is missing (static, dynamic or ondemand): add pm = dynamic"
+                    .to_owned(),
+            );
         }
         let mode = match raw.pm.value()? {
             Manager::Static => Mode::Static,
@@ -39,7 +42,9 @@ impl PoolChecker<'_, '_> {
             ("pm.max_spare_servers", &raw.max_spare_servers),
         ] {
             if matches!(setting, Setting::Unset) {
-                self.missing(format!("{name} is missing: pm = dynamic needs it"));
+                self.missing(format!(
+                    "{name}(0) must be a positive value: pm = dynamic needs it"
+                ));
             }
         }
         let (min, max) = (
@@ -52,17 +57,19 @@ impl PoolChecker<'_, '_> {
             for spare in [min, max] {
                 if spare.value > children {
                     let rule = format!(
-                        "must be at most pm.max_children ({children}); lower it, or raise pm.max_children"
+                        "pm.min_spare_servers({min_spare}) and pm.max_spare_servers({max_spare}) cannot be greater than \
+                         pm.max_children({children}): lower it, or raise pm.max_children"
                     );
-                    self.wrong(&spare.entry, rule);
+                    self.alert(&spare.entry, rule);
                 }
             }
         }
         if max_spare < min_spare {
             let rule = format!(
-                "must be at least pm.min_spare_servers ({min_spare}); raise it, or lower pm.min_spare_servers"
+                "pm.max_spare_servers({max_spare}) must not be less than pm.min_spare_servers({min_spare}): raise it, or lower \
+                 pm.min_spare_servers"
             );
-            self.wrong(&max.entry, rule);
+            self.alert(&max.entry, rule);
         }
         if self.problems.len() > sound {
             return None;
@@ -71,11 +78,12 @@ impl PoolChecker<'_, '_> {
             Setting::Given(start) => {
                 if !(min_spare..=max_spare).contains(&start.value) {
                     let rule = format!(
-                        "must be from pm.min_spare_servers ({min_spare}) to pm.max_spare_servers ({max_spare}); \
-                         without it, it is {}",
+                        "pm.start_servers({}) must not be less than pm.min_spare_servers({min_spare}) and not greater than \
+                         pm.max_spare_servers({max_spare}): without it, it is {}",
+                        start.value,
                         middle(min_spare, max_spare)
                     );
-                    self.wrong(&start.entry, rule);
+                    self.alert(&start.entry, rule);
                 }
                 start.value
             }

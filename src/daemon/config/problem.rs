@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::log::ALERT;
+
 /// A line of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -28,11 +30,13 @@ impl fmt::Display for Origin {
 
 /// One mistake: where it is, what is written there, and what would be right.
 ///
-/// Its text is one line: `/etc/x.conf:12: [site] pm.max_children = 0: must be a whole number from 1 to 4096`.
+/// Its text is one line: `/etc/x.conf:12: [pool site] pm.max_children = 0: must be a whole number from 1 to 4096`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where to look.
     pub origin: Origin,
+    /// Whether it is logged as an alert: php-fpm does so of what a pool cannot be without.
+    pub alert: bool,
     /// The section, if it matters.
     pub section: Option<String>,
     /// The directive and its value as written, or what is missing.
@@ -45,7 +49,8 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.origin)?;
         if let Some(section) = &self.section {
-            write!(f, "[{}] ", Printable(section))?;
+            let kind = if section == "global" { "" } else { "pool " };
+            write!(f, "[{kind}{}] ", Printable(section))?;
         }
         if let Some(subject) = &self.subject {
             write!(f, "{}: ", Printable(subject))?;
@@ -63,6 +68,17 @@ impl Problems {
     pub fn new(mut problems: Vec<Problem>) -> Problems {
         problems.sort_by_key(|problem| problem.origin.order);
         Problems(problems)
+    }
+
+    /// Logs them.
+    pub fn tell(&self) {
+        for problem in &self.0 {
+            if problem.alert {
+                tracing::error!(target: ALERT, "{problem}");
+            } else {
+                tracing::error!("{problem}");
+            }
+        }
     }
 }
 
@@ -111,6 +127,7 @@ mod tests {
                 line,
                 order: 0,
             },
+            alert: false,
             section: subject.map(|_| "site".to_owned()),
             subject: subject.map(str::to_owned),
             rule: rule.to_owned(),
@@ -121,7 +138,7 @@ mod tests {
     fn a_line_says_place_subject_and_rule() {
         assert_eq!(
             problem(12, Some("user = ghost"), "there is no such user").to_string(),
-            "/etc/x.conf:12: [site] user = ghost: there is no such user"
+            "/etc/x.conf:12: [pool site] user = ghost: there is no such user"
         );
         assert_eq!(
             problem(0, None, "cannot be read").to_string(),

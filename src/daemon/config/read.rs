@@ -41,6 +41,7 @@ pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Prob
         // Nothing else that could be said of a part of the configuration would be true of the whole.
         return Err(Problems::new(vec![Problem {
             origin,
+            alert: false,
             section: None,
             subject: None,
             rule,
@@ -56,6 +57,7 @@ pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Prob
         surroundings,
         reader.problems,
         reader.notices,
+        reader.warnings,
     )
 }
 
@@ -82,6 +84,7 @@ struct Reader<'a> {
     pools: HashMap<String, usize>,
     problems: Vec<Problem>,
     notices: Vec<String>,
+    warnings: Vec<String>,
     /// The includes outside of pools that match nothing, as the mistakes that they are if there is no pool.
     unmatched: Vec<Problem>,
     /// Ignored directives that have had their notice.
@@ -105,6 +108,7 @@ impl<'a> Reader<'a> {
             pools: HashMap::new(),
             problems: Vec::new(),
             notices: Vec::new(),
+            warnings: Vec::new(),
             unmatched: Vec::new(),
             noticed: BTreeSet::new(),
             files: 0,
@@ -165,6 +169,7 @@ impl<'a> Reader<'a> {
     fn problem(&mut self, written: Written, rule: String) {
         self.problems.push(Problem {
             origin: written.origin,
+            alert: false,
             section: Some(written.section),
             subject: written.subject,
             rule,
@@ -260,8 +265,13 @@ impl<'a> Reader<'a> {
     fn ignored(&mut self, written: &Written, directive: &'static Directive) {
         if self.noticed.insert(directive.name) {
             self.notices.push(format!(
-                "{}: [{}] {} is accepted for php-fpm's sake and ignored",
+                "{}: [{}{}] {} is accepted for php-fpm's sake and ignored",
                 written.origin,
+                if directive.is_in(Scope::Pool) {
+                    "pool "
+                } else {
+                    ""
+                },
                 written.section,
                 directive.spelling()
             ));
@@ -326,13 +336,14 @@ impl<'a> Reader<'a> {
                 .map_err(|rule| format!("{}: {rule}", path.display()))?;
         }
         if !found {
-            self.notices.push(format!(
+            self.warnings.push(format!(
                 "{}: Nothing matches the include pattern '{}'",
                 written.origin,
                 pattern.display()
             ));
             self.unmatched.push(Problem {
                 origin: written.origin.clone(),
+                alert: false,
                 section: Some(written.section.clone()),
                 subject: written.subject.clone(),
                 rule: format!(
@@ -360,8 +371,11 @@ fn defaults() -> impl Iterator<Item = (&'static Directive, Entry)> {
 
 fn unknown(name: &str) -> String {
     match Directive::nearest(name) {
-        Some(nearest) => format!("unknown directive; did you mean {}?", nearest.spelling()),
-        None => "unknown directive".to_owned(),
+        Some(nearest) => format!(
+            "unknown entry '{name}'; did you mean {}?",
+            nearest.spelling()
+        ),
+        None => format!("unknown entry '{name}'"),
     }
 }
 

@@ -42,7 +42,7 @@ impl<'a> PoolChecker<'a, '_> {
         if let (Some(timeout), Setting::Unset) = (raw.request_slowlog_timeout.given(), &raw.slowlog)
             && !timeout.value.is_zero()
         {
-            let rule = "needs a file to write to: add slowlog = /FILE";
+            let rule = "'slowlog' must be specified for use with 'request_slowlog_timeout': add slowlog = /FILE";
             self.wrong(&timeout.entry, rule.to_owned());
         }
         self.log_file(&raw.slowlog)

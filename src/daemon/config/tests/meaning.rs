@@ -376,11 +376,11 @@ fn included_files() {
 }
 
 #[test]
-fn an_include_that_matches_nothing_is_a_notice() {
+fn an_include_that_matches_nothing_is_a_warning() {
     let case = Case::new(&format!("include = none/*.conf\n{}", pool_with("")));
-    let notices = case.load().unwrap().notices;
+    let warnings = case.load().unwrap().warnings;
     let expected = "@/x.conf:1: Nothing matches the include pattern '@/none/*.conf'";
-    assert_eq!(notices, [expected.replace('@', &case.at())]);
+    assert_eq!(warnings, [expected.replace('@', &case.at())]);
 }
 
 #[test]
@@ -403,12 +403,12 @@ fn php_only_directives_have_one_notice_each() {
     ));
     let notices = case.load().unwrap().notices.join("\n");
     let expected = "@/x.conf:1: [global] events.mechanism is accepted for php-fpm's sake and ignored\n\
-                    @/x.conf:7: [site] php_value[NAME] is accepted for php-fpm's sake and ignored\n\
-                    @/x.conf:9: [site] php_flag[NAME] is accepted for php-fpm's sake and ignored\n\
-                    @/x.conf:10: [site] php_admin_value[NAME] is accepted for php-fpm's sake and ignored\n\
-                    @/x.conf:11: [site] php_admin_flag[NAME] is accepted for php-fpm's sake and ignored\n\
-                    @/x.conf:12: [site] security.limit_extensions is accepted for php-fpm's sake and ignored\n\
-                    @/x.conf:13: [site] listen.setfib is accepted for php-fpm's sake and ignored";
+                    @/x.conf:7: [pool site] php_value[NAME] is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:9: [pool site] php_flag[NAME] is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:10: [pool site] php_admin_value[NAME] is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:11: [pool site] php_admin_flag[NAME] is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:12: [pool site] security.limit_extensions is accepted for php-fpm's sake and ignored\n\
+                    @/x.conf:13: [pool site] listen.setfib is accepted for php-fpm's sake and ignored";
     assert_eq!(notices, expected.replace('@', &case.at()));
 }
 

@@ -77,47 +77,46 @@ fn bounds_on_what_is_read() {
 
 #[test]
 fn mistakes_about_users() {
-    let name = "the system has no user of this name: add it (adduser --system), or choose another";
-    let group =
-        "the system has no group of this name: add it (addgroup --system), or choose another";
+    let name = "cannot get uid for user 'ghost': add it (adduser --system), or choose another";
+    let group = "cannot get gid for group 'ghosts': add it (addgroup --system), or choose another";
     for (lines, expected) in [
         (
             "",
-            vec!["1: [site] user has not been defined: preforkd is root here, and workers run as another user; add user = NAME".to_owned()],
+            vec!["1: [pool site] user has not been defined: preforkd is root here, and workers run as another user; add user = NAME".to_owned()],
         ),
-        ("user = ghost", vec![format!("6: [site] user = ghost: {name}")]),
+        ("user = ghost", vec![format!("6: [pool site] user = ghost: {name}")]),
         (
             "user = root",
-            vec!["6: [site] user = root: workers do not run as root: choose another user".to_owned()],
+            vec!["6: [pool site] user = root: please specify user and group other than root".to_owned()],
         ),
         (
             "user = 0",
-            vec!["6: [site] user = 0: workers do not run as root: choose another user".to_owned()],
+            vec!["6: [pool site] user = 0: please specify user and group other than root".to_owned()],
         ),
         (
             "user = www-data\ngroup = root",
-            vec!["7: [site] group = root: workers do not run as root: choose another group".to_owned()],
+            vec!["7: [pool site] group = root: please specify user and group other than root".to_owned()],
         ),
         (
             "user = ghost\ngroup = ghosts",
             vec![
-                format!("6: [site] user = ghost: {name}"),
-                format!("7: [site] group = ghosts: {group}"),
+                format!("6: [pool site] user = ghost: {name}"),
+                format!("7: [pool site] group = ghosts: {group}"),
             ],
         ),
         (
             "user = 424242",
-            vec!["6: [site] user = 424242: the system has no such user, and so no group for it: add group = NAME".to_owned()],
+            vec!["6: [pool site] user = 424242: the system has no such user, and so no group for it: add group = NAME".to_owned()],
         ),
         (
             "user = 4294967295",
-            vec!["6: [site] user = 4294967295: must be a whole number from 0 to 4294967294".to_owned()],
+            vec!["6: [pool site] user = 4294967295: must be a whole number from 0 to 4294967294".to_owned()],
         ),
         (
             "user = www-data\nlisten.owner = ghost\nlisten.group = ghosts",
             vec![
-                format!("7: [site] listen.owner = ghost: {name}"),
-                format!("8: [site] listen.group = ghosts: {group}"),
+                format!("7: [pool site] listen.owner = ghost: {name}"),
+                format!("8: [pool site] listen.group = ghosts: {group}"),
             ],
         ),
     ] {
@@ -130,20 +129,20 @@ fn what_is_missing() {
     assert_eq!(
         told("[site]\n"),
         [
-            "1: [site] listen is missing: add the path of a Unix socket, host:port, or a port",
-            "1: [site] pm.max_children is missing: add the most workers that the memory is good for",
-            "1: [site] pm is missing: add pm = static, dynamic or ondemand",
-            "1: [site] no application is defined: add wsgi = package.module:callable, or app = hello",
+            "1: [pool site] no listen address have been defined! Add listen = the path of a Unix socket, host:port, or a port",
+            "1: [pool site] pm.max_children must be a positive value: add the most workers that the memory is good for",
+            "1: [pool site] the process manager is missing (static, dynamic or ondemand): add pm = dynamic",
+            "1: [pool site] no application is defined: add wsgi = package.module:callable, or app = hello",
         ]
     );
     assert_eq!(
         told_of_pool("pm = dynamic"),
         [
-            "1: [site] pm.min_spare_servers is missing: pm = dynamic needs it",
-            "1: [site] pm.max_spare_servers is missing: pm = dynamic needs it",
+            "1: [pool site] pm.min_spare_servers(0) must be a positive value: pm = dynamic needs it",
+            "1: [pool site] pm.max_spare_servers(0) must be a positive value: pm = dynamic needs it",
         ]
     );
-    let none = " no pool is defined: add a section such as [site], with listen, pm, pm.max_children, and wsgi or app";
+    let none = " No pool defined. at least one pool section must be specified in config file: add a section such as [site], with listen, pm, pm.max_children, and wsgi or app";
     assert_eq!(told(""), [none]);
     assert_eq!(told("[global]\nlog_level = debug"), [none]);
 }
@@ -156,13 +155,13 @@ fn one_mistake_in_a_line() {
         ("x", "x has no value: write NAME = VALUE".to_owned()),
         (
             "pm.max_childern = 5",
-            "pm.max_childern = 5: unknown directive; did you mean pm.max_children?".to_owned(),
+            "pm.max_childern = 5: unknown entry 'pm.max_childern\'; did you mean pm.max_children?".to_owned(),
         ),
         (
             "python_path[] = /x",
-            "python_path[] = /x: unknown directive; did you mean pythonpath[]?".to_owned(),
+            "python_path[] = /x: unknown entry 'python_path\'; did you mean pythonpath[]?".to_owned(),
         ),
-        ("colour = red", "colour = red: unknown directive".to_owned()),
+        ("colour = red", "colour = red: unknown entry 'colour'".to_owned()),
         (
             "pid = /x",
             "pid = /x: belongs in [global], not in the section of a pool".to_owned(),
@@ -218,7 +217,7 @@ fn one_mistake_in_a_line() {
         ),
         (
             "pm.status_listen = 9000",
-            "pm.status_listen = 9000: is already taken by listen = 9000 of [site] (@/x.conf:2): choose another".to_owned(),
+            "pm.status_listen = 9000: unable to set listen address as it's already used in another pool 'site' (listen = 9000, @/x.conf:2): choose another".to_owned(),
         ),
         (
             "pm.status_path = status",
@@ -234,7 +233,7 @@ fn one_mistake_in_a_line() {
         ),
         (
             "request_slowlog_timeout = 1",
-            "request_slowlog_timeout = 1: needs a file to write to: add slowlog = /FILE".to_owned(),
+            "request_slowlog_timeout = 1: 'slowlog' must be specified for use with 'request_slowlog_timeout': add slowlog = /FILE".to_owned(),
         ),
         (
             "slowlog = @/none/slow",
@@ -278,13 +277,13 @@ fn one_mistake_in_a_line() {
             "pythonpath[] = /x: belongs to a pool with wsgi, and this one has app = hello: remove it".to_owned(),
         ),
     ] {
-        assert_eq!(told_of_pool(line), [format!("6: [site] {expected}")], "{line}");
+        assert_eq!(told_of_pool(line), [format!("6: [pool site] {expected}")], "{line}");
     }
     let long = format!("/{}", "x".repeat(107));
     assert_eq!(
         told_of_pool(&format!("listen = {long}")),
         [format!(
-            "6: [site] listen = {long}: must have at most 107 bytes, which is the system's limit; it has 108"
+            "6: [pool site] listen = {long}: must have at most 107 bytes, which is the system's limit; it has 108"
         )]
     );
 }
@@ -379,7 +378,7 @@ fn mistakes_about_python() {
         let number = 5 + line.lines().count();
         assert_eq!(
             python(&format!("wsgi = a\n{line}")),
-            [format!("{number}: [site] {wrong}: {expected}")]
+            [format!("{number}: [pool site] {wrong}: {expected}")]
         );
     }
 }
@@ -392,7 +391,7 @@ fn spare_servers_that_contradict_each_other() {
             3,
             None,
             vec![
-                "8: [site] pm.max_spare_servers = 3: must be at least pm.min_spare_servers (5); raise it, or lower pm.min_spare_servers",
+                "8: [pool site] pm.max_spare_servers = 3: pm.max_spare_servers(3) must not be less than pm.min_spare_servers(5): raise it, or lower pm.min_spare_servers",
             ],
         ),
         (
@@ -400,7 +399,7 @@ fn spare_servers_that_contradict_each_other() {
             11,
             None,
             vec![
-                "8: [site] pm.max_spare_servers = 11: must be at most pm.max_children (10); lower it, or raise pm.max_children",
+                "8: [pool site] pm.max_spare_servers = 11: pm.min_spare_servers(2) and pm.max_spare_servers(11) cannot be greater than pm.max_children(10): lower it, or raise pm.max_children",
             ],
         ),
         (
@@ -408,8 +407,8 @@ fn spare_servers_that_contradict_each_other() {
             12,
             None,
             vec![
-                "7: [site] pm.min_spare_servers = 11: must be at most pm.max_children (10); lower it, or raise pm.max_children",
-                "8: [site] pm.max_spare_servers = 12: must be at most pm.max_children (10); lower it, or raise pm.max_children",
+                "7: [pool site] pm.min_spare_servers = 11: pm.min_spare_servers(11) and pm.max_spare_servers(12) cannot be greater than pm.max_children(10): lower it, or raise pm.max_children",
+                "8: [pool site] pm.max_spare_servers = 12: pm.min_spare_servers(11) and pm.max_spare_servers(12) cannot be greater than pm.max_children(10): lower it, or raise pm.max_children",
             ],
         ),
         (
@@ -417,7 +416,7 @@ fn spare_servers_that_contradict_each_other() {
             6,
             Some(1),
             vec![
-                "9: [site] pm.start_servers = 1: must be from pm.min_spare_servers (2) to pm.max_spare_servers (6); without it, it is 4",
+                "9: [pool site] pm.start_servers = 1: pm.start_servers(1) must not be less than pm.min_spare_servers(2) and not greater than pm.max_spare_servers(6): without it, it is 4",
             ],
         ),
         (
@@ -425,7 +424,7 @@ fn spare_servers_that_contradict_each_other() {
             6,
             Some(7),
             vec![
-                "9: [site] pm.start_servers = 7: must be from pm.min_spare_servers (2) to pm.max_spare_servers (6); without it, it is 4",
+                "9: [pool site] pm.start_servers = 7: pm.start_servers(7) must not be less than pm.min_spare_servers(2) and not greater than pm.max_spare_servers(6): without it, it is 4",
             ],
         ),
     ] {
@@ -453,7 +452,7 @@ fn two_pools_on_one_address() {
         assert_eq!(
             told(&format!("{}{}", pool("a", one), pool("b", other))),
             [format!(
-                "7: [b] listen = {other}: is already taken by listen = {one} of [a] (@/x.conf:2): choose another"
+                "7: [pool b] listen = {other}: unable to set listen address as it's already used in another pool 'a' (listen = {one}, @/x.conf:2): choose another"
             )]
         );
     }
@@ -522,7 +521,7 @@ fn empty_values() {
     ] {
         assert_eq!(
             told_of_pool(&format!("{name} =")),
-            [format!("6: [site] {name} = : {rule}")]
+            [format!("6: [pool site] {name} = : {rule}")]
         );
     }
 }
@@ -544,7 +543,7 @@ fn a_wrong_value_is_told_once() {
 fn names_of_pools() {
     for name in ["", &"x".repeat(65)] {
         let told = told(&pool_with("env[X] = $pool").replace("[site]", &format!("[{name}]")));
-        let expected = format!("1: [{name}] the name of a pool must have from 1 to 64 bytes");
+        let expected = format!("1: [pool {name}] the name of a pool must have from 1 to 64 bytes");
         assert_eq!(told, [expected]);
     }
     let longest = "x".repeat(64);
