@@ -15,6 +15,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// Descriptors that one message may carry.
 pub const MAX_FDS: usize = 8;
 
+/// Descriptors that the kernel lets one message carry (`SCM_MAX_FD`, unix(7)). There must be room for all of them: of a
+/// message that is cut, those that fit are open in this process and nobody knows them.
+const MOST_FDS: usize = 253;
+
 /// Bytes that one message may have.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
@@ -90,7 +94,7 @@ impl Channel {
     }
 
     fn receive_with(&self, buffer: &mut [u8], flags: MsgFlags) -> io::Result<Received> {
-        let mut control = cmsg_space!(UnixCredentials, [RawFd; MAX_FDS]);
+        let mut control = cmsg_space!(UnixCredentials, [RawFd; MOST_FDS]);
         let mut parts = [IoSliceMut::new(buffer)];
         let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
         let message = loop {
@@ -111,9 +115,7 @@ impl Channel {
             fds: Vec::new(),
             sender: None,
         };
-        let truncated = message
-            .flags
-            .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+        let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
         for part in message.cmsgs()? {
             match part {
                 ControlMessageOwned::ScmRights(fds) => {
@@ -129,10 +131,10 @@ impl Channel {
                 _ => {}
             }
         }
-        if truncated {
+        if truncated || received.fds.len() > MAX_FDS {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "a message on a channel was cut",
+                "a message on a channel is too long, or carries too many descriptors",
             ));
         }
         Ok(received)
@@ -180,6 +182,28 @@ mod tests {
         );
         drop(theirs);
         assert_eq!(ours.try_receive(&mut buffer).unwrap().length, 0);
+    }
+
+    #[test]
+    fn descriptors_that_are_too_many_are_closed() {
+        let (ours, theirs) = pair().unwrap();
+        for count in [MAX_FDS + 1, MOST_FDS] {
+            let (reader, writer) = nix::unistd::pipe().unwrap();
+            theirs.send(b"x", &vec![writer.as_fd(); count]).unwrap();
+            drop(writer);
+            assert_eq!(
+                ours.try_receive(&mut [0; 8]).unwrap_err().kind(),
+                io::ErrorKind::InvalidData
+            );
+            let mut rest = String::new();
+            let mut reader = std::fs::File::from(reader);
+            nix::fcntl::fcntl(
+                &reader,
+                nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+            )
+            .unwrap();
+            assert_eq!(reader.read_to_string(&mut rest).unwrap(), 0);
+        }
     }
 
     #[test]
