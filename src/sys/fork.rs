@@ -2,9 +2,12 @@
 //!
 //! The code of a child is a closure that returns [`Infallible`]: it leaves by `_exit` or `exec`, never by falling back
 //! into the loop of its parent. A panic in it is caught and ends the child with [`EX_SOFTWARE`].
+//!
+//! Only a process with one thread is forked: in a child of any other, a lock may be held by a thread that is not there.
 
 use crate::{fds, signals};
 use nix::libc;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::convert::Infallible;
@@ -12,6 +15,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// `EX_SOFTWARE` of sysexits.h: what a child that failed in its own code exits with, as php-fpm's do.
 pub const EX_SOFTWARE: i32 = 70;
@@ -28,13 +32,18 @@ pub fn exit_now(status: i32) -> ! {
 /// The number of threads of this process; 1 when it cannot be known.
 #[must_use]
 pub fn thread_count() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+    count_threads().unwrap_or(1)
+}
+
+fn count_threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
 /// Forks a child that runs `child` with default signal dispositions and nothing blocked.
 ///
 /// # Errors
-/// The error of `fork(2)`: EAGAIN at a limit of processes, ENOMEM.
+/// The error of `fork(2)`: EAGAIN at a limit of processes, ENOMEM. Also when this process has other threads, or
+/// `/proc`, which tells, is not there.
 pub fn fork(child: impl FnOnce() -> Infallible) -> io::Result<Pid> {
     let blocked = signals::Blocked::all()?;
     let pid = raw_fork()?;
@@ -49,8 +58,8 @@ pub fn fork(child: impl FnOnce() -> Infallible) -> io::Result<Pid> {
 /// Forks a child as [`fork`] does, with `stdio` as its standard input, output and error, and nothing else of this
 /// process's descriptors but `keep`.
 ///
-/// What the child inherits of other descriptors' owners is of no use to it; `child` works with what it was given in
-/// `keep` and never returns, so that nothing is dropped there.
+/// Of what `child` captures, only what is in `keep` has its descriptors left. Anything else that owned one finds its
+/// number closed, or taken by what the child has opened since.
 ///
 /// # Errors
 /// As [`fork`].
@@ -60,10 +69,12 @@ pub fn fork_keeping(
     child: impl FnOnce() -> Infallible,
 ) -> io::Result<Pid> {
     fork(|| {
-        // SAFETY: this process never returns into code that owns what stood at 0 to 2, and leaves by `_exit` or exec.
+        // SAFETY: this is the only thread, and it never returns into the code that owns what stood at 0 to 2: that is
+        // neither used nor dropped in this process.
         let placed = unsafe { fds::place(0, &stdio) };
         let keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
-        // SAFETY: as above, for what is closed here.
+        // SAFETY: as above for all owners but those that `child` has captured, and those are the caller's own concern:
+        // a wrong number there is a failed or misdirected call, and touches no memory.
         if placed.is_err() || unsafe { fds::close_others(&keep) }.is_err() {
             exit_now(EX_SOFTWARE);
         }
@@ -81,7 +92,8 @@ pub fn exec(
     environment: &[CString],
     descriptors: &[BorrowedFd<'_>],
 ) -> ! {
-    // SAFETY: whatever owned the numbers that are written over does not run any more: this function does not return.
+    // SAFETY: this function does not return, so that the owners of the numbers that are written over are neither used
+    // nor dropped; and it runs in a forked child, which has no other thread.
     let error = match unsafe { fds::place(0, descriptors) } {
         Ok(()) => match nix::unistd::execve(program, arguments, environment) {
             Ok(never) => match never {},
@@ -107,6 +119,8 @@ pub fn siblings(
     sibling: impl Fn(usize) -> Infallible,
 ) -> io::Result<usize> {
     let count = count.min(MAX_SIBLINGS);
+    // An application may have chosen that the kernel reaps its children; the middle process is to be waited for.
+    let _waited_for = signals::Defaulted::new(Signal::SIGCHLD)?;
     let middle = fork(|| {
         for index in 0..count {
             match raw_fork() {
@@ -130,12 +144,27 @@ pub fn siblings(
 }
 
 fn raw_fork() -> io::Result<libc::pid_t> {
-    // SAFETY: the callers are single-threaded processes (the master; a mold, which checks), so that the child's copy of
-    // memory is consistent: no lock in it is held by a thread that does not exist there.
+    be_alone()?;
+    // SAFETY: this is the process's only thread, as has just been seen, and none but it could have started another. So
+    // the child's copy of memory is consistent: no lock in it is held by a thread that does not exist there.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(pid),
     }
+}
+
+/// Makes sure that this is the only thread. One that was joined may be listed for a moment longer.
+fn be_alone() -> io::Result<()> {
+    for _ in 0..50 {
+        if count_threads()? == 1 {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::other(format!(
+        "this process has {} threads",
+        count_threads()?
+    )))
 }
 
 fn run(child: impl FnOnce() -> Infallible) -> ! {
@@ -143,49 +172,5 @@ fn run(child: impl FnOnce() -> Infallible) -> ! {
         Ok(never) => match never {},
         // The panic hook has said what and where.
         Err(_) => exit_now(EX_SOFTWARE),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wait(pid: Pid) -> WaitStatus {
-        waitpid(pid, None).unwrap()
-    }
-
-    #[test]
-    fn a_child_exits_with_its_own_status() {
-        let pid = fork(|| exit_now(7)).unwrap();
-        assert_eq!(wait(pid), WaitStatus::Exited(pid, 7));
-    }
-
-    #[test]
-    fn a_panic_ends_the_child_with_ex_software() {
-        let pid = fork(|| std::panic::resume_unwind(Box::new(()))).unwrap();
-        assert_eq!(wait(pid), WaitStatus::Exited(pid, EX_SOFTWARE));
-    }
-
-    #[test]
-    fn siblings_tell_how_many_were_made_and_are_not_children() {
-        let (reader, writer) = nix::unistd::pipe().unwrap();
-        let made = siblings(
-            3,
-            |_| {},
-            |index| {
-                let byte = u8::try_from(index).unwrap_or(0);
-                let _ = nix::unistd::write(&writer, &[byte]);
-                exit_now(0)
-            },
-        )
-        .unwrap();
-        assert_eq!(made, 3);
-        let mut seen = [0; 3];
-        let mut filled = 0;
-        while filled < 3 {
-            filled += nix::unistd::read(&reader, &mut seen[filled..]).unwrap();
-        }
-        seen.sort_unstable();
-        assert_eq!(seen, [0, 1, 2]);
     }
 }

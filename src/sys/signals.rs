@@ -32,6 +32,28 @@ impl Drop for Blocked {
     }
 }
 
+/// A signal at its default disposition until this is dropped, then as it was before.
+pub(crate) struct Defaulted {
+    signal: Signal,
+    before: SigAction,
+}
+
+impl Defaulted {
+    pub(crate) fn new(signal: Signal) -> io::Result<Self> {
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: SIG_DFL installs no code.
+        let before = unsafe { sigaction(signal, &default)? };
+        Ok(Self { signal, before })
+    }
+}
+
+impl Drop for Defaulted {
+    fn drop(&mut self) {
+        // SAFETY: what is installed was installed before.
+        let _ = unsafe { sigaction(self.signal, &self.before) };
+    }
+}
+
 /// Puts every signal back to its default disposition, then unblocks all of them.
 pub fn reset() {
     for number in 1..=libc::SIGRTMAX() {

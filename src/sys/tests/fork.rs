@@ -1,0 +1,94 @@
+//! Forking, in a process with one thread.
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe, read, write};
+use preforkd_sys::fork::{EX_SOFTWARE, exit_now, fork, siblings};
+use std::sync::mpsc;
+
+const CASES: [(&str, fn()); 5] = [
+    (
+        "a child exits with its own status",
+        a_child_exits_with_its_own_status,
+    ),
+    (
+        "a panic ends the child with EX_SOFTWARE",
+        a_panic_ends_the_child_with_ex_software,
+    ),
+    (
+        "siblings tell how many were made and are not children",
+        siblings_tell_how_many_were_made_and_are_not_children,
+    ),
+    (
+        "siblings are made where the kernel reaps children",
+        siblings_are_made_where_the_kernel_reaps_children,
+    ),
+    (
+        "a process with threads is not forked",
+        a_process_with_threads_is_not_forked,
+    ),
+];
+
+fn main() {
+    for (name, case) in CASES {
+        case();
+        println!("{name}: ok");
+    }
+}
+
+fn status(child: Pid) -> WaitStatus {
+    waitpid(child, None).expect("it is a child of this process")
+}
+
+fn a_child_exits_with_its_own_status() {
+    let pid = fork(|| exit_now(7)).expect("it can be forked");
+    assert_eq!(status(pid), WaitStatus::Exited(pid, 7));
+}
+
+fn a_panic_ends_the_child_with_ex_software() {
+    let pid = fork(|| std::panic::resume_unwind(Box::new(()))).expect("it can be forked");
+    assert_eq!(status(pid), WaitStatus::Exited(pid, EX_SOFTWARE));
+}
+
+fn siblings_tell_how_many_were_made_and_are_not_children() {
+    let (reader, writer) = pipe().expect("descriptors are left");
+    let made = siblings(
+        3,
+        |_| {},
+        |index| {
+            let byte = u8::try_from(index).unwrap_or(0);
+            let _ = write(&writer, &[byte]);
+            exit_now(0)
+        },
+    );
+    assert_eq!(made.expect("they can be forked"), 3);
+    let mut seen = [0; 3];
+    let mut filled = 0;
+    while filled < 3 {
+        filled += read(&reader, &mut seen[filled..]).expect("it is open");
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2]);
+    assert_eq!(waitpid(None, None), Err(nix::Error::ECHILD));
+}
+
+fn siblings_are_made_where_the_kernel_reaps_children() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_IGN installs no code.
+    let before = unsafe { sigaction(Signal::SIGCHLD, &ignore) }.expect("it can be ignored");
+    let made = siblings(2, |_| {}, |_| exit_now(0));
+    assert_eq!(made.expect("they can be forked"), 2);
+    // SAFETY: what is installed was installed before.
+    let during = unsafe { sigaction(Signal::SIGCHLD, &before) }.expect("it can be restored");
+    assert!(matches!(during.handler(), SigHandler::SigIgn));
+}
+
+fn a_process_with_threads_is_not_forked() {
+    let (end, ended) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || ended.recv());
+    assert!(fork(|| exit_now(0)).is_err());
+    drop(end);
+    assert!(thread.join().is_ok());
+    let pid = fork(|| exit_now(0)).expect("it is alone again");
+    assert_eq!(status(pid), WaitStatus::Exited(pid, 0));
+}
