@@ -18,11 +18,15 @@ struct Area {
 
 /// Makes room for titles. To be called first of all in `main`; does nothing in a process with several threads.
 ///
-/// Without it, and where `/proc` cannot be read, [`set`] has no more room than the command line.
+/// Without it, where `/proc` cannot be read, and where the environment holds what is no variable, [`set`] has no more
+/// room than the command line.
 pub fn init() {
     let Some((start, _, end)) = kernel_area().filter(|_| crate::fork::thread_count() == 1) else {
         return;
     };
+    if !has_only_variables() {
+        return;
+    }
     // Setting each variable anew makes the C library keep it in memory of its own.
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     for (name, value) in &variables {
@@ -41,6 +45,15 @@ pub fn init() {
         start,
         length: end - start,
     });
+}
+
+/// Whether each entry of the environment is a name, an equals sign and a value. No other can be moved.
+fn has_only_variables() -> bool {
+    let is_variable = |entry: &[u8]| entry.iter().position(|&byte| byte == b'=') > Some(0);
+    std::fs::read("/proc/self/environ").is_ok_and(|entries| {
+        let mut entries = entries.split(|&byte| byte == 0);
+        entries.all(|entry| entry.is_empty() || is_variable(entry))
+    })
 }
 
 /// Whether the C library's value of a variable still lies in the area.
