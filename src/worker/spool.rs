@@ -1,7 +1,5 @@
 //! What is kept of a body that cannot be handed on yet: in memory at first, then in an unlinked temporary file.
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -34,7 +32,7 @@ impl Spool {
         self.read == self.written
     }
 
-    /// Whether [`MAX`] has been reached.
+    /// Whether [`MAX`] bytes have been written since it was last empty: what was read of them makes no room.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.written >= MAX
@@ -56,12 +54,7 @@ impl Spool {
                 self.written += data.len() as u64;
                 return Ok(());
             }
-            let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-            let file = File::from(open(
-                &std::env::temp_dir(),
-                flags,
-                Mode::S_IRUSR | Mode::S_IWUSR,
-            )?);
+            let file = tempfile::tempfile()?;
             file.write_all_at(&self.memory, 0)?;
             self.memory = Vec::new();
             self.file = Some(file);
