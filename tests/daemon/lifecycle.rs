@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,18 +166,48 @@ fn a_stop_during_the_start_is_obeyed() {
 
 /// Starts the daemon as a service manager does that hands it `socket` as descriptor 3.
 fn start_with_socket(setup: Setup, socket: OwnedFd) -> Daemon {
+    launch_with_socket(setup, socket, 1).ready()
+}
+
+/// The same, with a number of sockets said that may be wrong.
+fn launch_with_socket(setup: Setup, socket: OwnedFd, said: u32) -> Daemon {
     let configuration = setup.write();
     let mut command = Command::new("/bin/sh");
     command
         .args([
             "-c",
-            "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" -F -y \"$1\" 3<&0 0</dev/null",
+            "LISTEN_FDS=$2 LISTEN_PID=$$ exec \"$0\" -F -y \"$1\" 3<&0 0</dev/null",
         ])
         .arg(env!("CARGO_BIN_EXE_preforkd"))
         .arg(configuration)
+        .arg(said.to_string())
         .env_remove("NOTIFY_SOCKET")
         .stdin(socket);
-    Daemon::launch(setup.folder, &mut command, Turn::shared()).ready()
+    Daemon::launch(setup.folder, &mut command, Turn::shared())
+}
+
+/// What the daemon opens itself takes the numbers that nothing was passed at.
+#[test]
+fn fewer_sockets_than_the_service_manager_says_harm_nothing() {
+    let setup = Setup::new()
+        .global("error_log = @DIR@/daemon.log")
+        .pool("hello", HELLO);
+    let log = setup.folder.path("daemon.log");
+    let listener = UnixListener::bind(setup.folder.path("hello.sock")).expect("it can be bound");
+    let mut daemon = launch_with_socket(setup, listener.into(), 9);
+    let says = |what: &str| fs::read_to_string(&log).is_ok_and(|text| text.contains(what));
+    until("it is ready", || says("ready to handle connections"));
+    let answer = daemon.address("hello").get("/");
+    assert_eq!(answer.expect("the pool answers").status, 200);
+    assert!(daemon.stop(Signal::SIGTERM).success());
+    assert!(says("bye-bye"), "the log was closed");
+}
+
+#[test]
+fn an_environment_with_nonsense_in_it_is_no_reason_not_to_start() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_preforkd"));
+    command.arg("-v").env("=a", "b").stdout(Stdio::null());
+    assert!(command.status().expect("it can be started").success());
 }
 
 #[test]
