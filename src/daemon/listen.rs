@@ -147,19 +147,65 @@ impl Inherited {
     }
 }
 
-/// Listens for `pool`, on one of `inherited` if it has the pool's address.
+/// The listening sockets of a pool.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For requests (`listen`).
+    pub requests: Listener,
+    /// For its status alone (`pm.status_listen`).
+    pub status: Option<Listener>,
+}
+
+impl Sockets {
+    /// All sockets of `pool`, each of which `open` opens; none if one cannot be.
+    ///
+    /// # Errors
+    /// The one of `open`.
+    pub fn open<E>(
+        pool: &config::Pool,
+        mut open: impl FnMut(&Listen) -> Result<Listener, E>,
+    ) -> Result<Self, E> {
+        let requests = open(&pool.listen)?;
+        match pool.status_listen.as_ref().map(open).transpose() {
+            Ok(status) => Ok(Self { requests, status }),
+            Err(error) => {
+                requests.release();
+                Err(error)
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        [&self.requests].into_iter().chain(&self.status)
+    }
+
+    /// Gives them up; see [`Listener::release`].
+    pub fn release(self) {
+        self.requests.release();
+        if let Some(status) = self.status {
+            status.release();
+        }
+    }
+}
+
+/// Listens on an address of `pool`, with one of `inherited` if it has the address.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn open(pool: &config::Pool, inherited: &mut Vec<Inherited>) -> Result<Listener, Error> {
-    let address = pool.listen.to_string();
+pub fn open(
+    pool: &config::Pool,
+    listen: &Listen,
+    inherited: &mut Vec<Inherited>,
+) -> Result<Listener, Error> {
+    let address = listen.to_string();
     let system = |error| Error::System {
         address: address.clone(),
         error,
     };
     let listener = match inherited
         .iter()
-        .position(|inherited| listens_on(&inherited.socket, &pool.listen))
+        .position(|inherited| listens_on(&inherited.socket, listen))
     {
         Some(index) => {
             let Inherited { socket, is_ours } = inherited.swap_remove(index);
@@ -167,20 +213,26 @@ pub fn open(pool: &config::Pool, inherited: &mut Vec<Inherited>) -> Result<Liste
                 "using inherited socket fd={}, \"{address}\"",
                 socket.as_raw_fd()
             );
-            let file = match &pool.listen {
+            let file = match listen {
                 Listen::Unix(path) if is_ours => SocketFile::at(path),
                 _ => None,
             };
             Listener { socket, file }
         }
-        None => match &pool.listen {
+        None => match listen {
             Listen::Unix(path) => unix(pool, path, &address)?,
-            Listen::Tcp(address) => tcp(pool, *address).map_err(system)?,
-            Listen::Port(port) => match tcp(pool, SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)))
-            {
-                Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
-                    tcp(pool, SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port))).map_err(system)?
-                }
+            Listen::Tcp(address) => tcp(pool, listen, *address).map_err(system)?,
+            Listen::Port(port) => match tcp(
+                pool,
+                listen,
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)),
+            ) {
+                Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => tcp(
+                    pool,
+                    listen,
+                    SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)),
+                )
+                .map_err(system)?,
                 other => other.map_err(system)?,
             },
         },
@@ -223,7 +275,7 @@ fn backlog(pool: &config::Pool) -> Backlog {
         .unwrap_or(Backlog::MAXALLOWABLE)
 }
 
-fn tcp(pool: &config::Pool, address: SocketAddr) -> nix::Result<Listener> {
+fn tcp(pool: &config::Pool, written: &Listen, address: SocketAddr) -> nix::Result<Listener> {
     let family = if address.is_ipv4() {
         AddressFamily::Inet
     } else {
@@ -233,11 +285,7 @@ fn tcp(pool: &config::Pool, address: SocketAddr) -> nix::Result<Listener> {
     setsockopt(&socket, ReuseAddr, &true)?;
     if address.is_ipv6() {
         // A bare port means IPv4 as well; a given IPv6 address means what it says.
-        setsockopt(
-            &socket,
-            Ipv6V6Only,
-            &!matches!(pool.listen, Listen::Port(_)),
-        )?;
+        setsockopt(&socket, Ipv6V6Only, &!matches!(written, Listen::Port(_)))?;
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, backlog(pool))?;

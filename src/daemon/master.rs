@@ -7,12 +7,13 @@
 use crate::cli::Exit;
 use crate::config::{self, Application, Config, Global, LogLevel, Problems};
 use crate::elders::Elders;
-use crate::listen::{self, Inherited, Listener};
+use crate::listen::{self, Inherited, Sockets};
 use crate::log::{self, ALERT, Log};
 use crate::notify::Notifier;
 use crate::pool::{Common, Pool};
 use crate::reload::Reload;
 use crate::spawn;
+use crate::status::Supervisor;
 use crate::token::Token;
 use crate::upgrade::{Check, Heritage, Program};
 use nix::errno::Errno;
@@ -69,6 +70,7 @@ pub(crate) struct Master {
     pub(crate) program: Program,
     pub(crate) check: Option<Check>,
     pub(crate) elders: Elders,
+    pub(crate) status: Supervisor,
     /// The generation of each pool in the program before.
     generations: BTreeMap<String, u32>,
 }
@@ -120,11 +122,11 @@ fn start(
         socket,
         is_ours: false,
     }));
-    let mut listeners: Vec<Listener> = Vec::new();
+    let mut sockets: Vec<Sockets> = Vec::new();
     let mut failed = false;
     for pool in &config.pools {
-        match listen::open(pool, &mut inherited) {
-            Ok(listener) => listeners.push(listener),
+        match Sockets::open(pool, |address| listen::open(pool, address, &mut inherited)) {
+            Ok(opened) => sockets.push(opened),
             Err(error) => {
                 tracing::error!("{error}");
                 failed = true;
@@ -143,7 +145,7 @@ fn start(
         }
     };
     if failed {
-        listeners.into_iter().for_each(Listener::release);
+        sockets.into_iter().for_each(Sockets::release);
         return Err(());
     }
     privileges::become_subreaper().map_err(complain("cannot become the reaper of orphans"))?;
@@ -175,7 +177,7 @@ fn start(
             "Unable to create the PID file ({}): {error}.",
             path.display()
         );
-        listeners.into_iter().for_each(Listener::release);
+        sockets.into_iter().for_each(Sockets::release);
         return Err(());
     }
     let control_timeout = config.global.process_control_timeout;
@@ -196,11 +198,13 @@ fn start(
         control_timeout,
         program,
         check: None,
+        status: Supervisor::default(),
         generations,
     };
     master
-        .add_pools(config.pools, listeners, control_timeout)
+        .add_pools(config.pools, sockets, control_timeout)
         .map_err(complain("cannot set up a pool"))?;
+    master.status.renew();
     tracing::info!("fpm is running, pid {}", std::process::id());
     Ok(master)
 }
@@ -221,13 +225,17 @@ impl Master {
             self.settle_reload();
             self.settle_elders();
             self.settle_check();
+            self.settle_status();
             if !self.announced && self.pools.values().all(Pool::is_decided) {
                 self.announced = true;
                 self.notifier.ready();
             }
             self.part_with_empty_pools();
             if self.phase != Phase::Running && self.pools.is_empty() && self.elders.is_empty() {
-                return;
+                self.status.stop();
+                if self.status.is_gone() {
+                    return;
+                }
             }
             let mut events = [EpollEvent::empty(); EVENTS];
             let count = match self.common.epoll.wait(&mut events, self.timeout()) {
@@ -251,6 +259,7 @@ impl Master {
                     (Token::ElderOutput { elder, stream }, None) => {
                         self.elders.take_output(elder, stream, &self.common);
                     }
+                    (Token::ServiceOutput, None) => self.status.take_output(),
                     (_, None) => signalled = true,
                 }
             }
@@ -284,6 +293,23 @@ impl Master {
         self.elders.settle();
     }
 
+    /// The status service answers for the pools that serve.
+    fn settle_status(&mut self) {
+        self.status.settle();
+        if !self.status.is_due() {
+            return;
+        }
+        let pools = self.pools.values().filter(|pool| !pool.is_leaving());
+        let mut desks = Vec::new();
+        for desk in pools.filter_map(Pool::desk) {
+            match desk {
+                Ok(desk) => desks.push(desk),
+                Err(error) => tracing::error!("cannot tell the status of a pool: {error}"),
+            }
+        }
+        self.status.start(desks, &self.common.epoll);
+    }
+
     /// Pools that were told to leave and have no process any more.
     fn part_with_empty_pools(&mut self) {
         let common = &self.common;
@@ -300,12 +326,12 @@ impl Master {
     pub(crate) fn add_pools(
         &mut self,
         pools: Vec<config::Pool>,
-        listeners: Vec<Listener>,
+        sockets: Vec<Sockets>,
         control_timeout: Duration,
     ) -> io::Result<Vec<u32>> {
         let mut added = BTreeMap::new();
         let mut failed = Ok(());
-        for (config, listener) in pools.into_iter().zip(listeners) {
+        for (config, sockets) in pools.into_iter().zip(sockets) {
             let index = self.next_pool;
             let before = self
                 .pools
@@ -318,7 +344,7 @@ impl Master {
                 index,
                 generation,
                 config,
-                listener,
+                sockets,
                 control_timeout,
                 &self.common,
             ) {
@@ -371,6 +397,7 @@ impl Master {
             self.reload_deadline(),
             self.check_deadline(),
             self.elders.deadline(),
+            self.status.deadline(),
         ];
         let Some(deadline) = deadlines.chain(others.into_iter().flatten()).min() else {
             return EpollTimeout::NONE;
@@ -420,6 +447,7 @@ impl Master {
         }
         self.phase = phase;
         self.notifier.send("STOPPING=1");
+        self.status.end();
         self.forget_reload();
         match phase {
             Phase::Terminating => {
@@ -450,6 +478,7 @@ impl Master {
             let Some(pid) = status.pid() else { continue };
             if self.hand_over(pid, status)
                 || self.elders.reaped(pid)
+                || self.status.reaped(pid, status)
                 || self.check_reaped(pid, status)
             {
                 continue;

@@ -11,11 +11,11 @@ mod messages;
 mod process;
 
 use crate::config::{self, Application};
-use crate::listen::Listener;
+use crate::listen::{Listener, Sockets};
 use crate::output::Held;
 use crate::request_logs;
 use crate::spawn::{self, Shared, Spawned};
-use crate::status;
+use crate::status::{self, Desk};
 use crate::token::Token;
 use crate::upgrade::Testament;
 use nix::errno::Errno;
@@ -66,6 +66,8 @@ pub struct Pool {
     config: config::Pool,
     plan: Plan,
     listener: Listener,
+    /// Where the status service answers for it.
+    status_listener: Option<Listener>,
     target: Target,
     board: Scoreboard,
     logs: LogFiles,
@@ -140,7 +142,7 @@ impl Pool {
         index: u32,
         generation: u32,
         config: config::Pool,
-        listener: Listener,
+        sockets: Sockets,
         control_timeout: Duration,
         common: &Common,
     ) -> io::Result<Self> {
@@ -164,8 +166,9 @@ impl Pool {
         Ok(Self {
             index,
             plan: Plan::new(config.limits, timeouts, spawn::needs_mold(&config)),
-            target: Target::of(listener.socket().as_fd())?,
-            listener,
+            target: Target::of(sockets.requests.socket().as_fd())?,
+            listener: sockets.requests,
+            status_listener: sockets.status,
             board,
             logs,
             log_settings: request_logs::settings(&config),
@@ -234,16 +237,42 @@ impl Pool {
         self.plan.standing()
     }
 
-    /// Its socket, if it listens on `address`.
+    /// The one of its sockets that listens on `address`.
     #[must_use]
     pub fn listener_on(&self, address: &config::Listen) -> Option<&Listener> {
-        (self.config.listen == *address).then_some(&self.listener)
+        if self.config.listen == *address {
+            Some(&self.listener)
+        } else if self.config.status_listen.as_ref() == Some(address) {
+            self.status_listener.as_ref()
+        } else {
+            None
+        }
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        [&self.listener].into_iter().chain(&self.status_listener)
+    }
+
+    /// What the status service has to know of it, if it answers for it.
+    ///
+    /// # Errors
+    /// EMFILE, ENOMEM.
+    pub fn desk(&self) -> Option<io::Result<Desk>> {
+        let listener = self.status_listener.as_ref()?;
+        Some(Desk::new(
+            &self.config,
+            listener.socket().as_fd(),
+            self.listener.socket().as_fd(),
+            &self.board,
+        ))
     }
 
     /// Leaves its socket and its processes to another program.
     pub fn bequeath<'a>(&'a self, testament: &mut Testament<'a>) {
         if !self.leaving {
-            testament.listener(&self.listener);
+            for listener in self.listeners() {
+                testament.listener(listener);
+            }
             testament.generation(&self.config.name, self.generation);
         }
         for process in self.workers.iter().chain([&self.mold]).flatten() {
@@ -262,11 +291,13 @@ impl Pool {
 
     /// It takes over from the generation before it.
     pub fn take_over(&self) {
-        if let Err(error) = self.listener.adjust(&self.config) {
-            tracing::warn!(
-                "[pool {}] cannot adjust the listening socket: {error}",
-                self.config.name
-            );
+        for listener in self.listeners() {
+            if let Err(error) = listener.adjust(&self.config) {
+                tracing::warn!(
+                    "[pool {}] cannot adjust the listening socket: {error}",
+                    self.config.name
+                );
+            }
         }
     }
 
@@ -278,6 +309,9 @@ impl Pool {
             let _ = common.epoll.delete(self.listener.socket());
         }
         self.listener.release();
+        if let Some(listener) = self.status_listener {
+            listener.release();
+        }
     }
 
     /// Opens its logs anew, after they were renamed by log rotation, and hands them to its processes. Returns whether it
@@ -351,7 +385,10 @@ impl Pool {
                     );
                 }
             }
-            Token::Signals | Token::CheckOutput { .. } | Token::ElderOutput { .. } => {}
+            Token::Signals
+            | Token::ServiceOutput
+            | Token::CheckOutput { .. }
+            | Token::ElderOutput { .. } => {}
         }
     }
 

@@ -6,7 +6,7 @@
 //! old ones are asked to leave, or all end and the old ones never notice.
 
 use crate::config::{Config, Global};
-use crate::listen::{self, Listener};
+use crate::listen::{self, Sockets};
 use crate::master::{Master, open_extension};
 use crate::pool::Pool;
 use preforkd_plan::pool::Phase;
@@ -108,10 +108,10 @@ impl Master {
         if self.common.extension.is_none() {
             self.common.extension = open_extension(&config.pools).map_err(complain)?;
         }
-        let listeners = self.listeners(&config)?;
+        let sockets = self.sockets(&config)?;
         let control_timeout = config.global.process_control_timeout;
         let new = self
-            .add_pools(config.pools, listeners, control_timeout)
+            .add_pools(config.pools, sockets, control_timeout)
             .map_err(complain)?;
         Ok(Reload {
             global: config.global,
@@ -127,20 +127,20 @@ impl Master {
         pools.map(|(index, pool)| (*index, pool))
     }
 
-    pub(crate) fn listeners(&self, config: &Config) -> Result<Vec<Listener>, Refused> {
-        let mut listeners = Vec::new();
+    pub(crate) fn sockets(&self, config: &Config) -> Result<Vec<Sockets>, Refused> {
+        let mut sockets = Vec::new();
         let mut refused = false;
         for pool in &config.pools {
-            let shared = self
-                .pools
-                .values()
-                .find_map(|old| old.listener_on(&pool.listen));
-            let opened = match shared {
-                Some(listener) => listener.share().map_err(|error| error.to_string()),
-                None => listen::open(pool, &mut Vec::new()).map_err(|error| error.to_string()),
+            let open = |address: &_| {
+                let mut pools = self.pools.values();
+                match pools.find_map(|old| old.listener_on(address)) {
+                    Some(listener) => listener.share().map_err(|error| error.to_string()),
+                    None => listen::open(pool, address, &mut Vec::new())
+                        .map_err(|error| error.to_string()),
+                }
             };
-            match opened {
-                Ok(listener) => listeners.push(listener),
+            match Sockets::open(pool, open) {
+                Ok(opened) => sockets.push(opened),
                 Err(error) => {
                     tracing::error!("{error}");
                     refused = true;
@@ -148,10 +148,10 @@ impl Master {
             }
         }
         if refused {
-            listeners.into_iter().for_each(Listener::release);
+            sockets.into_iter().for_each(Sockets::release);
             return Err(Refused);
         }
-        Ok(listeners)
+        Ok(sockets)
     }
 
     fn commit(&mut self) {
@@ -172,6 +172,7 @@ impl Master {
             }
         }
         self.adopt(reload.global);
+        self.status.renew();
         tracing::info!("ready to handle connections");
         self.notifier.ready();
     }

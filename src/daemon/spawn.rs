@@ -308,13 +308,20 @@ fn prepare(pool: &Pool) -> io::Result<(Spawned, Ends)> {
 }
 
 /// A pipe whose reading end does not block; the writing end does, as programs expect.
-fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+///
+/// # Errors
+/// EMFILE and its like.
+pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((reader, writer))
 }
 
-fn null() -> io::Result<OwnedFd> {
+/// What has nothing to say.
+///
+/// # Errors
+/// EMFILE and its like.
+pub fn null() -> io::Result<OwnedFd> {
     Ok(open(
         "/dev/null",
         OFlag::O_RDWR | OFlag::O_CLOEXEC,
@@ -322,7 +329,8 @@ fn null() -> io::Result<OwnedFd> {
     )?)
 }
 
-fn finish(result: io::Result<()>) -> Infallible {
+/// Ends a child with its result.
+pub fn finish(result: io::Result<()>) -> Infallible {
     match result {
         Ok(()) => fork::exit_now(0),
         Err(error) => {

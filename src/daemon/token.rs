@@ -48,6 +48,8 @@ pub enum Token {
         /// As in [`Token::Output`].
         stream: u8,
     },
+    /// What the status service prints.
+    ServiceOutput,
     /// What a pool's mold prints.
     MoldOutput {
         /// The pool.
@@ -70,6 +72,7 @@ impl From<Token> for u64 {
             Token::Output { pool, slot, stream } => pack(4 + Self::from(stream & 1), pool, slot),
             Token::CheckOutput { stream } => pack(9 + Self::from(stream & 1), 0, 0),
             Token::ElderOutput { elder, stream } => pack(11 + Self::from(stream & 1), elder, 0),
+            Token::ServiceOutput => pack(13, 0, 0),
             Token::MoldControl { pool } => pack(6, pool, 0),
             Token::MoldOutput { pool, stream } => pack(7 + Self::from(stream & 1), pool, 0),
         }
@@ -107,6 +110,7 @@ impl From<u64> for Token {
                 elder: pool,
                 stream: 1,
             },
+            13 => Self::ServiceOutput,
             _ => Self::Signals,
         }
     }
@@ -117,7 +121,10 @@ impl Token {
     #[must_use]
     pub fn pool(self) -> Option<u32> {
         match self {
-            Self::Signals | Self::CheckOutput { .. } | Self::ElderOutput { .. } => None,
+            Self::Signals
+            | Self::CheckOutput { .. }
+            | Self::ElderOutput { .. }
+            | Self::ServiceOutput => None,
             Self::Notice { pool }
             | Self::Listener { pool }
             | Self::Control { pool, .. }
@@ -154,6 +161,7 @@ mod tests {
             Token::MoldOutput { pool, stream: 0 },
             Token::MoldOutput { pool, stream: 1 },
             Token::CheckOutput { stream: 1 },
+            Token::ServiceOutput,
             Token::ElderOutput {
                 elder: pool,
                 stream: 0,

@@ -6,7 +6,7 @@
 //! ready.
 
 use crate::elders::Elder;
-use crate::listen::{Inherited, Listener};
+use crate::listen::{Inherited, Listener, Sockets};
 use crate::master::Master;
 use crate::output::{Held, Output};
 use crate::reload::Refused;
@@ -311,7 +311,7 @@ impl Master {
                     let mut pools = self.pools.values();
                     pools.all(|pool| pool.listener_on(&new.listen).is_none())
                 });
-                self.listeners(&config)
+                self.sockets(&config)
                     .map_err(|Refused| io::Error::other("not all sockets can be bound"))?
             }
             // The new program understands it.
@@ -321,7 +321,7 @@ impl Master {
         for pool in self.pools.values() {
             pool.bequeath(&mut testament);
         }
-        for listener in &bound {
+        for listener in bound.iter().flat_map(Sockets::iter) {
             testament.listener(listener);
         }
         self.elders.bequeath(&mut testament);
@@ -345,7 +345,7 @@ impl Master {
             testament.text.as_bytes(),
             &testament.keep,
         );
-        bound.into_iter().for_each(Listener::release);
+        bound.into_iter().for_each(Sockets::release);
         Ok(error)
     }
 }

@@ -17,6 +17,7 @@ mod python;
 mod reload;
 mod scaling;
 mod status;
+mod status_service;
 mod support;
 mod upgrade;
 mod web;

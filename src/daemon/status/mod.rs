@@ -1,4 +1,17 @@
-//! The pages about pools: which ones each pool answers itself.
+//! The pages about pools: which ones each pool answers itself, and the status service, which answers them besides.
+//!
+//! # Layout
+//! * [`supervisor`]: the master's side of the service
+//! * [`service`]: the process; [`intake`]: what stands between the network and tokio-fastcgi
+//! * [`desk`]: what the service has of a pool
+
+mod desk;
+mod intake;
+mod service;
+mod supervisor;
+
+pub use desk::Desk;
+pub use supervisor::Supervisor;
 
 use crate::config::Pool;
 use crate::request_logs;

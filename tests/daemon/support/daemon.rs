@@ -108,7 +108,7 @@ impl Daemon {
     }
 
     /// The master's processes with this title.
-    fn titled(&self, title: &str) -> Vec<Process> {
+    pub fn titled(&self, title: &str) -> Vec<Process> {
         let of_daemon = process::below(self.pid());
         of_daemon
             .into_iter()

@@ -98,7 +98,10 @@ impl Setup {
     /// Adds a pool. It listens on `NAME.sock` in the folder unless its lines say otherwise, and runs as the pool's user.
     pub fn pool(mut self, name: &str, lines: &str) -> Setup {
         self.pools += &format!("\n[{name}]\n{}", ownership());
-        if !lines.contains("listen =") {
+        if !lines
+            .lines()
+            .any(|line| line.trim_start().starts_with("listen ="))
+        {
             self.pools += &format!("listen = @DIR@/{name}.sock\n");
         }
         self.pools += lines;

@@ -1,0 +1,218 @@
+//! The master's side of the status service: it forks it, forks it anew when it dies or pools have changed, and lets it
+//! go.
+
+use super::desk::Desk;
+use super::service;
+use crate::output::Output;
+use crate::spawn::{c_string, finish, null, output_pipe};
+use crate::token::Token;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Gid, Pid, Uid, User, chdir, setsid};
+use preforkd_plan::respawn::Respawn;
+use preforkd_plan::time::Time;
+use preforkd_sys::{clock, fork, privileges, title};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whom the service runs as when the master is root: a user that owns nothing.
+const USER: &str = "nobody";
+
+/// How long a service that was told to leave may take: longer than the answers on their way may.
+const LEAVES_WITHIN: Duration = Duration::from_secs(2);
+
+/// The status service, if there is to be one.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    running: Option<Running>,
+    /// Told to leave; each with the instant at which it is killed.
+    leaving: Vec<(Pid, Time)>,
+    /// When it is to be started, or started anew.
+    due: Option<Time>,
+    /// It is not started any more.
+    ending: bool,
+    respawn: Respawn,
+    output: Option<(Output, OwnedFd)>,
+}
+
+#[derive(Debug)]
+struct Running {
+    pid: Pid,
+    started: Time,
+    /// Its end tells the service to leave.
+    _control: UnixStream,
+}
+
+fn now() -> Time {
+    Time(clock::now())
+}
+
+impl Supervisor {
+    /// Pools have changed: the service is to know.
+    pub fn renew(&mut self) {
+        self.due = Some(Time(0));
+    }
+
+    /// Everything ends: the service that runs goes on until [`Self::stop`], and is not started any more.
+    pub fn end(&mut self) {
+        self.ending = true;
+        self.due = None;
+    }
+
+    /// Whether it is to be started now.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= now())
+    }
+
+    /// When it wants to be looked at.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let kill = self.leaving.iter().map(|(_, deadline)| *deadline);
+        kill.chain(self.due).min()
+    }
+
+    /// Whether no process of it is left.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.running.is_none() && self.leaving.is_empty()
+    }
+
+    /// Starts it for these pools, in the place of the one that runs; none is needed for no pool.
+    pub fn start(&mut self, desks: Vec<Desk>, epoll: &Epoll) {
+        self.due = None;
+        let before = self.running.take();
+        if !desks.is_empty() {
+            match self.fork(desks, epoll) {
+                Ok(running) => {
+                    tracing::debug!("status service {} started", running.pid);
+                    self.running = Some(running);
+                }
+                Err(error) => {
+                    tracing::error!("cannot start the status service: {error}");
+                    self.running = before;
+                    self.back_off();
+                    return;
+                }
+            }
+        }
+        // Only now, so that somebody answers at any time.
+        if let Some(before) = before {
+            self.let_go(before);
+        }
+    }
+
+    /// Tells it to leave.
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.let_go(running);
+        }
+    }
+
+    /// Kills who was told to leave and does not.
+    pub fn settle(&mut self) {
+        for (pid, deadline) in &mut self.leaving {
+            if *deadline <= now() {
+                // One that is gone already is reaped in its time.
+                let _ = kill(*pid, Signal::SIGKILL);
+                *deadline = now() + LEAVES_WITHIN;
+            }
+        }
+    }
+
+    /// A process has died. Returns whether it was the service.
+    pub fn reaped(&mut self, pid: Pid, status: WaitStatus) -> bool {
+        if let Some(running) = self.running.take_if(|running| running.pid == pid) {
+            tracing::warn!("the status service, {pid}, has died: {status:?}; it is started anew");
+            self.respawn.survived(now(), running.started, false);
+            self.back_off();
+            return true;
+        }
+        let before = self.leaving.len();
+        self.leaving.retain(|(left, _)| *left != pid);
+        self.leaving.len() < before
+    }
+
+    /// It has printed something.
+    pub fn take_output(&mut self) {
+        if let Some((output, _)) = &mut self.output {
+            output.take(&mut |line| tracing::warn!("[status service] {line}"));
+        }
+    }
+
+    fn back_off(&mut self) {
+        self.respawn.failed(now());
+        if !self.ending {
+            self.due = Some(self.respawn.blocked_until(now()).unwrap_or_else(now));
+        }
+    }
+
+    fn let_go(&mut self, running: Running) {
+        self.leaving.push((running.pid, now() + LEAVES_WITHIN));
+    }
+
+    /// One pipe for all services there will be, since the master reads it until its own end.
+    fn stderr(&mut self, epoll: &Epoll) -> io::Result<BorrowedFd<'_>> {
+        if self.output.is_none() {
+            let (reader, writer) = output_pipe()?;
+            epoll.add(
+                &reader,
+                EpollEvent::new(EpollFlags::EPOLLIN, Token::ServiceOutput.into()),
+            )?;
+            self.output = Some((Output::new(reader), writer));
+        }
+        let Some((_, writer)) = &self.output else {
+            unreachable!("it has just been made");
+        };
+        Ok(writer.as_fd())
+    }
+
+    fn fork(&mut self, desks: Vec<Desk>, epoll: &Epoll) -> io::Result<Running> {
+        let identity = identity(desks.first().and_then(|desk| desk.identity))?;
+        let desks: Vec<Arc<Desk>> = desks.into_iter().map(Arc::new).collect();
+        let (ours, theirs) = UnixStream::pair()?;
+        let null = null()?;
+        let stderr = self.stderr(epoll)?;
+        let fds = desks.iter().flat_map(|desk| desk.fds());
+        let keep: Vec<BorrowedFd<'_>> = fds.chain([theirs.as_fd()]).collect();
+        let pid = fork::fork_keeping(&keep, [null.as_fd(), null.as_fd(), stderr], || {
+            title::set("preforkd: status service");
+            finish(confine(identity).and_then(|()| {
+                let control = theirs.try_clone()?;
+                service::serve(desks.clone(), control)
+            }))
+        })?;
+        Ok(Running {
+            pid,
+            started: now(),
+            _control: ours,
+        })
+    }
+}
+
+/// Whom the service runs as: a user of no files, or else, where the system has none, `first`, a pool's.
+///
+/// # Errors
+/// Why users cannot be looked up.
+fn identity(first: Option<(Uid, Gid)>) -> io::Result<Option<(Uid, Gid)>> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    let nobody = User::from_name(USER)?.filter(|user| !user.uid.is_root());
+    Ok(nobody.map(|user| (user.uid, user.gid)).or(first))
+}
+
+/// Makes this process, which was just forked, one that can do nothing but what it is for.
+fn confine(identity: Option<(Uid, Gid)>) -> io::Result<()> {
+    setsid()?;
+    chdir(c_string("/".as_ref())?.as_c_str())?;
+    if let Some((uid, gid)) = identity {
+        privileges::become_user(&[gid], uid, gid)?;
+    }
+    privileges::no_new_privileges()?;
+    privileges::set_dumpable(false)
+}

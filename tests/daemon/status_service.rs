@@ -1,0 +1,291 @@
+//! The status service: it answers for pools on `pm.status_listen`, whatever their workers do.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::{Uid, User};
+
+use crate::support::daemon::Daemon;
+use crate::support::fastcgi::{Address, Answer, KEEP_CONN, Request, begin};
+use crate::support::php_fpm::PhpFpm;
+use crate::support::process::Process;
+use crate::support::setup::{PROBE, Setup, free_port};
+use crate::support::wait::until;
+
+const ONE: &str = "pm = static\npm.max_children = 1\n";
+const STATUS: &str = "pm.status_listen = @DIR@/status.sock\n";
+
+fn service_address(daemon: &Daemon) -> Address {
+    Address::Unix(daemon.folder.path("status.sock"))
+}
+
+fn page(path: &str) -> Request {
+    Request::get(path)
+        .with("SCRIPT_NAME", path.split('?').next().unwrap_or_default())
+        .with("PATH_INFO", "")
+}
+
+fn ask(address: &Address, path: &str) -> Answer {
+    address.ask(&page(path)).expect("the service answers")
+}
+
+/// A field of the plain status.
+#[track_caller]
+fn field(answer: &Answer, name: &str) -> String {
+    let text = answer.text();
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+        .trim()
+        .to_owned()
+}
+
+/// The process, once it runs.
+#[track_caller]
+fn service(daemon: &Daemon) -> Process {
+    let mut found = None;
+    until("there is one status service", || {
+        let services = daemon.titled("preforkd: status service");
+        found = services.first().cloned();
+        services.len() == 1
+    });
+    found.expect("it was found")
+}
+
+#[test]
+fn answers_when_every_worker_is_busy_and_tells_the_queue_of_a_unix_socket() {
+    let daemon = Setup::new()
+        .wsgi("site", PROBE, &format!("{ONE}{STATUS}ping.path = /ping"))
+        .start();
+    let address = service_address(&daemon);
+    until("the worker is there", || {
+        field(&ask(&address, "/"), "idle processes") == "1"
+    });
+    let mut waiting: Vec<_> = (0..4)
+        .map(|_| daemon.address("site").connect().expect("the pool listens"))
+        .collect();
+    for connection in &mut waiting {
+        let request = Request::get("/hold?ms=1500").bytes(1, 0);
+        connection.send(&request).expect("there is room");
+        if daemon.lines_like("held").is_empty() {
+            daemon.wait_for_line("*held");
+        }
+    }
+    let status = ask(&address, "/?full");
+    let numbers = [
+        "listen queue",
+        "idle processes",
+        "active processes",
+        "max children",
+    ]
+    .map(|name| field(&status, name));
+    assert_eq!(numbers, ["3", "0", "1", "1"], "{}", status.text());
+    assert!(
+        field(&status, "listen queue len")
+            .parse::<u32>()
+            .expect("a number")
+            >= 3
+    );
+    assert_eq!(field(&status, "state"), "Running");
+    assert_eq!(field(&status, "request URI"), "/hold?ms=1500");
+    assert_eq!(ask(&address, "/ping").text(), "pong");
+    until("the pool is known to be saturated", || {
+        let status = ask(&address, "/");
+        field(&status, "max listen queue") == "3"
+            && field(&status, "max children reached") == "1"
+            && field(&status, "saturation time") != "0.000"
+    });
+}
+
+#[test]
+fn other_paths_are_not_found_as_in_php_fpm() {
+    let port = free_port();
+    let theirs = PhpFpm::start(&format!("{ONE}pm.status_listen = 127.0.0.1:{port}\n"));
+    let ours = Setup::new()
+        .pool("www", &format!("app = hello\n{ONE}{STATUS}"))
+        .start();
+    service(&ours);
+    let their_address = Address::Tcp((Ipv4Addr::LOCALHOST, port).into());
+    for path in ["/other", "/ping", "/status"] {
+        let request = page(path).with("SCRIPT_FILENAME", path);
+        let expected = their_address.ask(&request).expect("php-fpm answers");
+        let seen = service_address(&ours)
+            .ask(&request)
+            .expect("the service answers");
+        assert_eq!(expected.status, 404);
+        assert_eq!(
+            (seen.status, &seen.headers, seen.text()),
+            (expected.status, &expected.headers, expected.text())
+        );
+    }
+    for query in ["", "json", "xml", "html", "openmetrics"] {
+        let request = page(&format!("/?{query}")).with("SCRIPT_FILENAME", "/");
+        let expected = their_address.ask(&request).expect("php-fpm answers");
+        let seen = service_address(&ours)
+            .ask(&request)
+            .expect("the service answers");
+        assert_eq!((seen.status, &seen.headers), (200, &expected.headers));
+    }
+    // The pool's own / stays the application's.
+    let text = ours
+        .address("www")
+        .get("/")
+        .expect("the pool answers")
+        .text();
+    assert!(text.contains("It works"), "{text}");
+    drop(theirs);
+}
+
+#[test]
+fn can_do_nothing_but_answer() {
+    let daemon = Setup::new()
+        .pool(
+            "www",
+            &format!("app = hello\n{ONE}{STATUS}listen.mode = 0640\n"),
+        )
+        .start();
+    let service = service(&daemon);
+    let status = fs::read_to_string(format!("/proc/{}/status", service.pid)).expect("it runs");
+    let line = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default()
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+    };
+    assert_eq!(line("NoNewPrivs:"), "1");
+    if Uid::effective().is_root() {
+        let nobody = User::from_name("nobody")
+            .expect("a look-up")
+            .expect("a user");
+        assert_eq!(line("Uid:"), nobody.uid.to_string());
+        assert_eq!(line("CapEff:"), "0000000000000000");
+    } else {
+        eprintln!("not root: the service is not another user than the daemon");
+    }
+    let metadata = |name: &str| fs::metadata(daemon.folder.path(name)).expect("a socket");
+    let [pool, service] = ["www.sock", "status.sock"].map(metadata);
+    assert_eq!(service.permissions().mode() & 0o777, 0o640);
+    assert_eq!((service.uid(), service.gid()), (pool.uid(), pool.gid()));
+}
+
+#[test]
+fn is_started_anew_when_it_dies_and_ends_with_the_daemon() {
+    let mut daemon = Setup::new()
+        .pool("www", &format!("app = hello\n{ONE}{STATUS}"))
+        .start();
+    let first = service(&daemon);
+    first.signal(Signal::SIGKILL);
+    daemon.wait_for_line("the status service, *, has died");
+    until("another answers", || {
+        let second = service(&daemon);
+        second.pid != first.pid && ask(&service_address(&daemon), "/").status == 200
+    });
+    let second = service(&daemon);
+    daemon.stop(Signal::SIGQUIT);
+    assert!(!second.runs());
+    assert!(!daemon.folder.path("status.sock").exists());
+}
+
+#[test]
+fn leaves_when_the_master_is_killed() {
+    let mut daemon = Setup::new()
+        .pool("www", &format!("app = hello\n{ONE}{STATUS}"))
+        .start();
+    let service = service(&daemon);
+    daemon.stop(Signal::SIGKILL);
+    until("it has left", || !service.runs());
+}
+
+#[test]
+fn hundreds_of_slow_clients_keep_nobody_waiting() {
+    let daemon = Setup::new()
+        .pool(
+            "www",
+            &format!("app = hello\n{ONE}{STATUS}listen.backlog = 2000\n"),
+        )
+        .start();
+    service(&daemon);
+    let address = service_address(&daemon);
+    let whole = page("/?full").bytes(1, KEEP_CONN);
+    let slow: Vec<_> = (0..700)
+        .map(|number| {
+            let mut connection = address.connect().expect("it listens");
+            // Silent, stopped in its header, asking for pages that it never reads.
+            let _ = match number % 3 {
+                0 => Ok(()),
+                1 => connection.send(&whole[..20]),
+                _ => connection.send(&whole.repeat(50)),
+            };
+            connection
+        })
+        .collect();
+    let begun = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(ask(&address, "/").status, 200);
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(slow);
+}
+
+#[test]
+fn takes_requests_in_any_legal_form_and_survives_the_others() {
+    let daemon = Setup::new()
+        .pool("www", &format!("app = hello\n{ONE}{STATUS}"))
+        .start();
+    let before = service(&daemon);
+    let address = service_address(&daemon);
+    let mut kept = address.connect().expect("it listens");
+    for size in [1, 3, 8, 1000] {
+        let request = page("/?json").bytes_split(9, KEEP_CONN, size, 5);
+        kept.send(&request).expect("it is open");
+        let answer = kept.answer().expect("an answer");
+        assert_eq!(
+            (answer.id, answer.status),
+            (9, 200),
+            "records of {size} bytes"
+        );
+        assert!(answer.text().starts_with("{\"pool\":\"www\""));
+    }
+    let nonsense = [
+        vec![1, 1, 0, 1, 0, 1, 0, 0, 0],
+        vec![2, 1, 0, 1, 0, 8, 0, 0],
+        [
+            begin(1, 1, 0),
+            crate::support::fastcgi::record(4, 1, &[0xff, 0xff, 0xff, 0xff, 1, 65], 0),
+            crate::support::fastcgi::record(4, 1, b"", 0),
+        ]
+        .concat(),
+    ];
+    for bytes in nonsense {
+        let mut connection = address.connect().expect("it listens");
+        connection.send(&bytes).expect("there is room");
+        connection.expect_end().expect("it is closed");
+    }
+    assert_eq!(service(&daemon).pid, before.pid, "it has survived");
+}
+
+#[test]
+fn only_allowed_clients_are_answered() {
+    let port = free_port();
+    let daemon = Setup::new()
+        .pool(
+            "www",
+            &format!(
+                "app = hello\n{ONE}pm.status_listen = 127.0.0.1:{port}\nlisten.allowed_clients = 192.0.2.1\n"
+            ),
+        )
+        .start();
+    service(&daemon);
+    let address = Address::Tcp((Ipv4Addr::LOCALHOST, port).into());
+    let mut connection = address.connect().expect("it listens");
+    connection.expect_end().expect("it is closed");
+    daemon.wait_for_line("Connection disallowed: IP address '127.0.0.1' has been dropped.");
+}
