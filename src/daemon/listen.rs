@@ -238,7 +238,7 @@ pub fn open(
         },
     };
     fcntl(listener.socket(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
-    if !matches!(pool.listen, Listen::Unix(_)) {
+    if !matches!(listen, Listen::Unix(_)) {
         // Connections inherit it. Each write of an answer is a whole piece of it, which otherwise waits until the peer
         // has acknowledged the piece before: 40 ms on Linux.
         setsockopt(listener.socket(), TcpNoDelay, &true).map_err(system)?;

@@ -25,7 +25,9 @@ pub fn pages_of(pool: &Pool) -> Option<Pages> {
     // On its own socket a pool's / is the application's; php-fpm takes it for the status as soon as there is a
     // pm.status_listen without a pm.status_path.
     let status_path = pool.status_path.clone().filter(|path| path != "/");
-    if status_path.is_none() && pool.ping_path.is_none() {
+    // The service shows what workers measure only where there is a page.
+    let are_shown = status_path.is_some() || pool.status_listen.is_some();
+    if !are_shown && pool.ping_path.is_none() {
         return None;
     }
     Some(pages(pool, status_path))

@@ -74,6 +74,9 @@ impl Pages {
     /// a web server's configuration for Python puts the path. It is compared whole.
     #[must_use]
     pub fn asked(&self, params: &Params) -> Option<Page> {
+        if self.ping_path.is_none() && self.status_path.is_none() {
+            return None;
+        }
         let script = params.get(b"SCRIPT_NAME").unwrap_or_default();
         let path = path(params);
         let is = |page: &Option<String>| {
