@@ -32,7 +32,7 @@ _preforkd() {
 
     case "${cmd}" in
         preforkd)
-            opts="-y -p -g -t -D -F -O -R -h -v -c -n -d -e --config --fpm-config --prefix --pid --test --daemonize --nodaemonize --force-stderr --allow-to-run-as-root --help --version --php-ini --no-php-ini --define --profile-info run check config"
+            opts="-y -p -g -t -D -F -O -R -h -v --config --fpm-config --prefix --pid --test --daemonize --nodaemonize --force-stderr --allow-to-run-as-root --help --version run check config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -125,22 +125,6 @@ _preforkd() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
                     fi
-                    return 0
-                    ;;
-                --php-ini)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -c)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --define)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -d)
-                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_preforkd_global_optspecs
-    string join \n y/fpm-config= p/prefix= g/pid= t/test D/daemonize F/nodaemonize O/force-stderr R/allow-to-run-as-root h/help v/version c/php-ini= n/no-php-ini d/define= e/profile-info
+    string join \n y/fpm-config= p/prefix= g/pid= t/test D/daemonize F/nodaemonize O/force-stderr R/allow-to-run-as-root h/help v/version
 end
 
 function __fish_preforkd_needs_command
@@ -27,8 +27,6 @@ end
 complete -c preforkd -n "__fish_preforkd_needs_command" -s y -l fpm-config -l config -d 'Read the configuration from FILE [default: /etc/preforkd/preforkd.conf, or etc/preforkd.conf in the folder of -p]' -r -F
 complete -c preforkd -n "__fish_preforkd_needs_command" -s p -l prefix -d 'Let relative paths of the configuration start at DIR' -r -f -a "(__fish_complete_directories)"
 complete -c preforkd -n "__fish_preforkd_needs_command" -s g -l pid -d 'Write the master\'s pid to FILE, if the configuration names no file for it' -r -F
-complete -c preforkd -n "__fish_preforkd_needs_command" -s c -l php-ini -r
-complete -c preforkd -n "__fish_preforkd_needs_command" -s d -l define -r
 complete -c preforkd -n "__fish_preforkd_needs_command" -s t -l test -d 'Check the configuration and exit; given twice (-tt), also print every value in effect'
 complete -c preforkd -n "__fish_preforkd_needs_command" -s D -l daemonize -d 'Go into the background, whatever daemonize says'
 complete -c preforkd -n "__fish_preforkd_needs_command" -s F -l nodaemonize -d 'Stay in the foreground, whatever daemonize says'
@@ -36,8 +34,6 @@ complete -c preforkd -n "__fish_preforkd_needs_command" -s O -l force-stderr -d 
 complete -c preforkd -n "__fish_preforkd_needs_command" -s R -l allow-to-run-as-root -d 'Let pools run as root'
 complete -c preforkd -n "__fish_preforkd_needs_command" -s h -l help -d 'Print help and exit, also as -? (--help: with every directive)'
 complete -c preforkd -n "__fish_preforkd_needs_command" -s v -l version -d 'Print the version and exit'
-complete -c preforkd -n "__fish_preforkd_needs_command" -s n -l no-php-ini
-complete -c preforkd -n "__fish_preforkd_needs_command" -s e -l profile-info
 complete -c preforkd -n "__fish_preforkd_needs_command" -f -a "run" -d 'Run in the foreground (as -F does)'
 complete -c preforkd -n "__fish_preforkd_needs_command" -f -a "check" -d 'Check the configuration (as -t does)'
 complete -c preforkd -n "__fish_preforkd_needs_command" -f -a "config" -d 'Check the configuration and print every value in effect (as -tt does)'

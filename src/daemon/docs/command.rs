@@ -1,6 +1,6 @@
 //! preforkd(8) and the completions of shells, from the definition of the command line.
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
@@ -109,6 +109,19 @@ fn the_manual_page_of_the_command() {
     is_up_to_date("packaging/man/preforkd.8", &page());
 }
 
+/// The command line without the flags that do nothing.
+fn visible() -> Command {
+    let command = Cli::command();
+    let arguments = command.get_arguments().filter(|flag| !flag.is_hide_set());
+    Command::new("preforkd")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+        .args(arguments.cloned())
+        .subcommands(command.get_subcommands().cloned())
+}
+
 #[test]
 fn completions() {
     for (shell, name) in [
@@ -117,7 +130,7 @@ fn completions() {
         (Shell::Fish, "preforkd.fish"),
     ] {
         let mut text = Vec::new();
-        generate(shell, &mut Cli::command(), "preforkd", &mut text);
+        generate(shell, &mut visible(), "preforkd", &mut text);
         let text = String::from_utf8(text).unwrap();
         is_up_to_date(&format!("packaging/completions/{name}"), &text);
     }

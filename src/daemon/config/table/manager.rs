@@ -118,12 +118,14 @@ pub static MANAGER: &[Directive] = &[
         source: PhpFpm,
         reader: Reader::Pool {
             set: |pool, entry| {
-                pool.max_spawn_rate
-                    .set(entry, value::number(&entry.text, 1..=MAX_SPAWN_RATE))
+                pool.max_spawn_rate.set(
+                    entry,
+                    value::number(&entry.text, 1..=u32::MAX).map(|rate| rate.min(MAX_SPAWN_RATE)),
+                )
             },
             show: |pool| Shown::One(pool.limits.max_spawn_rate.to_string()),
         },
-        text: "The most workers of the pool that are starting at one time; from 1 to 256.",
+        text: "The most workers of the pool that are starting at one time, at least 1; more than 256 counts as 256.",
     },
     Directive {
         name: "pm.process_idle_timeout",

@@ -140,7 +140,7 @@ fn every_directive_of_a_pool() {
          pm.start_servers = 5\n\
          pm.min_spare_servers = 2\n\
          pm.max_spare_servers = 8\n\
-         pm.max_spawn_rate = 10\n\
+         pm.max_spawn_rate = 1000\n\
          pm.process_idle_timeout = 1m\n\
          pm.max_requests = 500\n\
          request_terminate_timeout = 90s\n\
@@ -210,7 +210,7 @@ fn every_directive_of_a_pool() {
                     max_spare: 8,
                 },
                 max_children: 40,
-                max_spawn_rate: 10,
+                max_spawn_rate: 256,
             },
             max_requests: 500,
             request_terminate_timeout: Some(Duration::from_secs(90)),

@@ -184,7 +184,7 @@ fn one_mistake_in_a_line() {
         ("pm.max_children = 4097", format!("pm.max_children = 4097: {number}")),
         (
             "pm.max_spawn_rate = 0",
-            "pm.max_spawn_rate = 0: must be a whole number from 1 to 256".to_owned(),
+            "pm.max_spawn_rate = 0: must be a whole number from 1 to 4294967295".to_owned(),
         ),
         (
             "pm = dynamical",
