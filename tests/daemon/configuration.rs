@@ -166,11 +166,97 @@ fn the_stock_configuration_of_php_fpm_loads() {
     assert!(told.contains("did you mean pm.max_children?"), "{told}");
 }
 
+/// Level and text of the first line that a check tells, without its time; and its exit status.
+fn first_told(program: &str, configuration: &Path) -> (String, String, Option<i32>) {
+    let output = Command::new(program)
+        .args(["-t", "-y"])
+        .arg(configuration)
+        .output()
+        .expect("the program can be started");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let first = told.lines().next().expect("something is told");
+    let text = first.split_once("] ").expect("it has a time").1;
+    let (level, text) = text.split_once(": ").expect("it has a level");
+    (level.to_owned(), text.to_owned(), output.status.code())
+}
+
+#[test]
+fn mistakes_are_told_in_the_words_of_php_fpm() {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("not root: php-fpm does not look at users, and there is nothing to compare");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("x.conf");
+    let log = folder.path().join("log");
+    let base = "listen = 127.0.0.1:9\nuser = www-data\npm = static\npm.max_children = 2\n";
+    let dynamic = format!("{base}pm = dynamic\npm.min_spare_servers = ");
+    for lines in [
+        base.replace("user = www-data\n", ""),
+        base.replace("listen = 127.0.0.1:9\n", ""),
+        base.replace("pm = static\n", ""),
+        base.replace("pm.max_children = 2\n", ""),
+        base.replace("www-data", "ghost"),
+        format!("{base}group = ghosts\n"),
+        format!("{base}pm = dynamic\npm.max_spare_servers = 1\n"),
+        format!("{dynamic}1\n"),
+        format!("{dynamic}2\npm.max_spare_servers = 1\n"),
+        format!("{dynamic}1\npm.max_spare_servers = 3\n"),
+        format!("{dynamic}1\npm.max_spare_servers = 2\npm.start_servers = 3\n"),
+        format!(
+            "{base}[b]\nuser = www-data\nlisten = 127.0.0.1:9\npm = static\npm.max_children = 1\napp = hello\n"
+        ),
+        format!("{base}request_slowlog_timeout = 1\n"),
+        format!("{base}colour = red\n"),
+    ] {
+        let text = format!("error_log = {}\n[a]\n{lines}", log.display());
+        // php-fpm does not know of applications.
+        std::fs::write(&file, text.replace("app = hello\n", "")).expect("it can be written");
+        let (level, theirs, status) = first_told("/usr/sbin/php-fpm8.2", &file);
+        std::fs::write(&file, text.replace("[a]\n", "[a]\napp = hello\n"))
+            .expect("it can be written");
+        let (own_level, own, own_status) = first_told(env!("CARGO_BIN_EXE_preforkd"), &file);
+        // What is before it is the pool, or the place in the file, which stands elsewhere here.
+        let (_, words) = theirs.split_once("] ").expect("it says where");
+        assert!(own.contains(words), "{own}\nthere: {theirs}");
+        assert_eq!((own_level, own_status), (level, status), "{own}");
+    }
+}
+
 #[test]
 fn a_missing_file_is_told() {
     let output = run(&["-F", "-y", "/nowhere/at/all.conf"]);
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all.conf"));
+}
+
+#[test]
+fn exit_statuses_are_those_of_php_fpm() {
+    for arguments in [
+        &["-v"][..],
+        &["-h"],
+        &["-?"],
+        &["-i"],
+        &["-m"],
+        &["--version"],
+        &["--help"],
+        &["-x"],
+        &["--sideways"],
+        &["stray"],
+        &["-y"],
+        &["-p"],
+        &["-t", "-y", "/nowhere/at/all.conf"],
+        &["-F", "-y", "/nowhere/at/all.conf"],
+        &["-D", "-y", "/nowhere/at/all.conf"],
+        &["-nt", "-d", "a=b", "-y", "/nowhere/at/all.conf"],
+    ] {
+        let theirs = Command::new("/usr/sbin/php-fpm8.2")
+            .args(arguments)
+            .output()
+            .expect("php8.2-fpm is installed, as tests/run.sh does");
+        let own = run(arguments);
+        assert_eq!(own.status.code(), theirs.status.code(), "{arguments:?}");
+    }
 }
 
 #[test]
