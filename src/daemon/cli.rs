@@ -186,6 +186,8 @@ pub enum Exit {
     Success = 0,
     /// The command line is wrong.
     Usage = 64,
+    /// The daemon did not get ready in the background.
+    Software = 70,
     /// The configuration is wrong, or what it asks for cannot be set up.
     Config = 78,
 }

@@ -7,7 +7,7 @@ use crate::config::Pool;
 use crate::spawn::c_string;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{chdir, chroot, setsid};
-use preforkd_sys::privileges;
+use preforkd_sys::{limits, privileges};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -27,6 +27,7 @@ const APPARMOR: [&str; 2] = [
 pub fn confine(pool: &Pool) -> io::Result<()> {
     // A session of its own, so that no key on a terminal signals it.
     setsid()?;
+    limits::restore_files()?;
     for (resource, limit) in [
         (Resource::RLIMIT_NOFILE, pool.rlimit_files),
         (Resource::RLIMIT_CORE, pool.rlimit_core),

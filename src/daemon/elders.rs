@@ -3,7 +3,8 @@
 //! They serve until this program's own workers of their pool are ready, or the pool is no more. Then their channels are
 //! closed, which tells them to leave, and who does not is ended by signals as any worker is.
 
-use crate::output::Output;
+use crate::log::{self, Said};
+use crate::output::{Line, Output};
 use crate::pool::Common;
 use crate::token::Token;
 use crate::upgrade::Testament;
@@ -131,7 +132,7 @@ impl Elders {
             && let Some(output) = outputs.get_mut(usize::from(stream))
         {
             let (pool, pid) = (&elder.pool, elder.pid);
-            if !output.take(&mut |line| tell(pool, pid, line)) {
+            if !output.take(&mut |line| tell(pool, pid, stream.into(), line)) {
                 let _ = common.epoll.delete(output.pipe());
             }
         }
@@ -144,8 +145,8 @@ impl Elders {
             return false;
         };
         if let Some(mut elder) = self.0[place].take() {
-            for output in elder.output.iter_mut().flatten() {
-                output.drain(&mut |line| tell(&elder.pool, pid, line));
+            for (stream, output) in elder.output.iter_mut().flatten().enumerate() {
+                output.drain(&mut |line| tell(&elder.pool, pid, stream, line));
             }
             tracing::debug!(
                 "[pool {}] {pid}, of the program before, has ended",
@@ -164,6 +165,14 @@ impl Elders {
     }
 }
 
-fn tell(pool: &str, pid: Pid, line: &str) {
-    tracing::warn!("[pool {pool}] child {pid} said: \"{line}\"");
+fn tell(pool: &str, pid: Pid, stream: usize, line: Line<'_>) {
+    log::said(&Said {
+        pool,
+        kind: "child",
+        pid: &pid.to_string(),
+        stream: if stream == 0 { "stdout" } else { "stderr" },
+        line: line.bytes,
+        closed: line.closed,
+        decorated: true,
+    });
 }

@@ -1,112 +1,300 @@
-//! The log: php-fpm's lines, one write each, never a wait.
+//! The log: php-fpm's lines, or JSON, or a message of the system's log; one write each, never a wait.
 //!
-//! `[23-Nov-2026 08:15:10] NOTICE: text`, in local time; at `log_level = debug` with microseconds. Level `info` of
-//! tracing is php-fpm's NOTICE, and an event of target [`ALERT`] is its ALERT.
+//! Everything that is told is an event of `tracing`: level `info` is php-fpm's NOTICE, and an event of target [`ALERT`]
+//! is its ALERT. What workers print comes by [`said`]. Both become a [`Record`], which the destination puts into its own
+//! form.
 //!
-//! The master must not wait for whoever reads its standard error: a line that a pipe has no room for is dropped and
-//! counted, and the count is told in the next line that gets through. A full disk costs the line, nothing else.
+//! The master must not wait for whoever reads its log: what a pipe or a socket has no room for, or a disk, is lost and
+//! counted, and the count is told in the next line that gets through.
+//!
+//! # Layout
+//! * [`line`]: php-fpm's form
+//! * [`json`]: one object a line
+//! * [`stream`]: files, pipes and terminals
+//! * [`syslog`] and [`journal`]: the system's log
 
-use crate::config::{ErrorLog, Global, LogLevel};
-use chrono::Local;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::write;
+use crate::config::{ErrorLog, Facility, Global, LogFormat, LogLevel};
+use chrono::{DateTime, Local};
+use nix::errno::Errno;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
+mod journal;
+mod json;
+mod line;
+mod stream;
+mod syslog;
+
+use journal::Journal;
+use stream::Stream;
+use syslog::Syslog;
+
 /// Target of events that are logged as ALERT.
 pub const ALERT: &str = "alert";
 
-/// Where lines go. Cheap to clone; all clones are one log.
-#[derive(Clone, Debug)]
-pub struct Log(Arc<Mutex<Sink>>);
+/// The process's one log.
+static LOG: OnceLock<Mutex<Sink>> = OnceLock::new();
+
+/// A piece of what a worker or a mold printed: a line, without its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// The pool.
+    pub pool: &'a str,
+    /// `child` or `mold`.
+    pub kind: &'a str,
+    /// Its process id, or `-` if it is not known yet.
+    pub pid: &'a str,
+    /// `stdout` or `stderr`.
+    pub stream: &'a str,
+    /// The line.
+    pub line: &'a [u8],
+    /// Whether the process closed the stream in the middle of the line.
+    pub closed: bool,
+    /// Whether php-fpm's form says who it was (`decorate_workers_output`).
+    pub decorated: bool,
+}
+
+/// What is told.
+#[derive(Debug)]
+enum Text<'a> {
+    /// By the daemon.
+    Message(&'a str),
+    /// By a process of a pool.
+    Said(&'a Said<'a>),
+}
+
+/// Where in the program something was told.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    module: &'a str,
+    line: u32,
+}
+
+/// One entry of the log.
+#[derive(Debug)]
+struct Record<'a> {
+    time: DateTime<Local>,
+    level: LogLevel,
+    /// Told at `log_level = debug` alone.
+    place: Option<Place<'a>>,
+    text: Text<'a>,
+}
+
+impl Record<'_> {
+    /// The pool that it is about: that of what a worker printed, or of a message that begins with `[pool NAME] `.
+    fn pool(&self) -> Option<&str> {
+        match self.text {
+            Text::Said(said) => Some(said.pool),
+            Text::Message(message) => {
+                let (pool, _) = message.strip_prefix("[pool ")?.split_once("] ")?;
+                Some(pool)
+            }
+        }
+    }
+}
+
+impl LogLevel {
+    /// As php-fpm's lines have it.
+    fn name(self) -> &'static str {
+        match self {
+            LogLevel::Debug => "DEBUG",
+            LogLevel::Notice => "NOTICE",
+            LogLevel::Warning => "WARNING",
+            LogLevel::Error => "ERROR",
+            LogLevel::Alert => "ALERT",
+        }
+    }
+
+    /// The severity of RFC 3164, which the journal uses as well.
+    fn severity(self) -> u8 {
+        match self {
+            LogLevel::Alert => 1,
+            LogLevel::Error => 3,
+            LogLevel::Warning => 4,
+            LogLevel::Notice => 5,
+            LogLevel::Debug => 7,
+        }
+    }
+}
+
+/// Where records go.
+#[derive(Debug)]
+enum Destination {
+    Stderr(Stream),
+    File { path: PathBuf, stream: Stream },
+    Syslog(Syslog),
+    Journal(Journal),
+}
 
 #[derive(Debug)]
 struct Sink {
+    /// The process that writes; a forked child has none of the descriptors.
+    owner: u32,
     level: LogLevel,
-    file: Option<(PathBuf, File)>,
+    format: LogFormat,
+    limit: usize,
+    buffers: bool,
+    /// The log stays on standard error.
+    stderr: bool,
+    destination: Destination,
+    /// Standard error, which hears of everything from notices on until the daemon is ready, as in php-fpm.
+    early: Option<Stream>,
     lost: u64,
 }
 
-impl Log {
-    /// A log on standard error at level `notice`, installed as the destination of all of this process's events.
-    ///
-    /// # Panics
-    /// When it is called twice.
-    pub fn install() -> Self {
-        let log = Self(Arc::new(Mutex::new(Sink {
-            level: LogLevel::Notice,
-            file: None,
-            lost: 0,
-        })));
-        let subscriber = Registry::default().with(Lines(log.clone()));
-        tracing::subscriber::set_global_default(subscriber).expect("the log is installed once");
-        log
-    }
+/// Makes the log: standard error, or the journal if that is what standard error is, at level `notice`.
+///
+/// # Panics
+/// When it is called twice.
+pub fn install() {
+    let sink = Sink {
+        owner: std::process::id(),
+        level: LogLevel::Notice,
+        format: LogFormat::PhpFpm,
+        limit: DEFAULT_LIMIT,
+        buffers: true,
+        stderr: true,
+        destination: standard_error(),
+        early: None,
+        lost: 0,
+    };
+    assert!(LOG.set(Mutex::new(sink)).is_ok(), "the log is made once");
+    tracing::subscriber::set_global_default(Registry::default().with(Events))
+        .expect("the log is made once");
+}
 
-    /// Sets the least level that is logged, and the file (`error_log`); without a file it stays on standard error.
-    ///
-    /// # Errors
-    /// Why the file could not be opened.
-    pub fn configure(&self, level: LogLevel, file: Option<&Path>) -> io::Result<()> {
-        let file = match file {
-            Some(path) => Some((path.to_path_buf(), open(path)?)),
-            None => None,
+/// Bytes of a line until the configuration is known.
+const DEFAULT_LIMIT: usize = 1024;
+
+/// Sets what is logged, in which form, and where, for the first time; until [`ready`] standard error goes on to hear of
+/// everything. With `stderr` the log stays there whatever the configuration says, also a later one.
+///
+/// # Errors
+/// The file could not be opened, in php-fpm's words.
+pub fn configure(global: &Global, stderr: bool) -> Result<(), String> {
+    if let Some(mut sink) = sink() {
+        sink.stderr = stderr;
+        sink.configure(global)?;
+        sink.early = match sink.destination {
+            Destination::Stderr(_) | Destination::Journal(_) => None,
+            Destination::File { .. } | Destination::Syslog(_) => Some(Stream::stderr()),
         };
-        let mut sink = self.lock();
-        sink.level = level;
-        sink.file = file;
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Opens the file anew, after it was renamed by log rotation. Returns whether there is a file.
-    ///
-    /// # Errors
-    /// Why it could not be opened; the old one is written to further on.
-    pub fn reopen(&self) -> io::Result<bool> {
-        let mut sink = self.lock();
-        if let Some((path, file)) = &mut sink.file {
-            *file = open(path)?;
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Sink> {
-        // There is one thread, and the code under the lock does not panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Sets the same anew, from a configuration that has been reloaded.
+///
+/// # Errors
+/// As [`configure`]; then the log stays as it is.
+pub fn reconfigure(global: &Global) -> Result<(), String> {
+    match sink() {
+        Some(mut sink) => sink.configure(global),
+        None => Ok(()),
     }
 }
 
-/// The file that a configuration wants. A person at a terminal sees the log there instead, as with php-fpm.
+/// The daemon is ready, or about to be: standard error need not hear of everything any more.
+pub fn ready() {
+    if let Some(mut sink) = sink() {
+        sink.early = None;
+    }
+}
+
+/// This process is another one than that which made the log, and goes on in its place.
+pub fn take_over() {
+    if let Some(mut sink) = sink() {
+        sink.owner = std::process::id();
+    }
+}
+
+/// Opens the file anew, after it was renamed by log rotation. Returns whether there is a file.
+///
+/// # Errors
+/// It could not be opened; the old one is written to further on.
+pub fn reopen() -> Result<bool, String> {
+    if let Some(mut sink) = sink()
+        && let Destination::File { path, stream } = &mut sink.destination
+    {
+        *stream = open(path)?;
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// Why a system call failed, in php-fpm's form: `No such file or directory (2)`.
 #[must_use]
-pub fn file(global: &Global) -> Option<&Path> {
-    match &global.error_log {
-        ErrorLog::File(path) if !io::stderr().is_terminal() => Some(path),
-        ErrorLog::File(_) | ErrorLog::Syslog | ErrorLog::Stderr => None,
+pub fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => format!("{} ({number})", Errno::from_raw(number).desc()),
+        None => error.to_string(),
     }
 }
 
-/// Appended to, and readable by its owner alone: it may hold what applications print.
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+/// Bytes of the longest line that is logged in one piece (`log_limit`).
+pub fn limit() -> usize {
+    sink().map_or(DEFAULT_LIMIT, |sink| sink.limit)
 }
 
-struct Lines(Log);
+/// Whether what a process prints is put together to whole lines (`log_buffering`).
+pub fn buffers() -> bool {
+    sink().is_none_or(|sink| sink.buffers)
+}
 
-impl<S: Subscriber> Layer<S> for Lines {
+/// Logs what a process of a pool printed, as a warning, as in php-fpm.
+pub fn said(said: &Said<'_>) {
+    if let Some(mut sink) = sink() {
+        sink.tell(LogLevel::Warning, None, Text::Said(said));
+    }
+}
+
+/// Logs a panic of this thread at ALERT. Without this it is told to standard error alone, which a daemon does not have.
+pub fn log_panics() {
+    let print = std::panic::take_hook();
+    let master = std::process::id();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        // A panic of the log itself holds the lock.
+        if std::process::id() == master
+            && let Some(Ok(mut sink)) = LOG.get().map(Mutex::try_lock)
+        {
+            sink.tell(LogLevel::Alert, None, Text::Message(&panic.to_string()));
+        }
+    }));
+}
+
+fn sink() -> Option<MutexGuard<'static, Sink>> {
+    // There is one thread, and the code under the lock does not panic.
+    Some(LOG.get()?.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn open(path: &Path) -> Result<Stream, String> {
+    Stream::open(path).map_err(|error| {
+        format!(
+            "failed to open error_log ({}): {}",
+            path.display(),
+            reason(&error)
+        )
+    })
+}
+
+fn standard_error() -> Destination {
+    match Journal::of_standard_error() {
+        Some(journal) => Destination::Journal(journal),
+        None => Destination::Stderr(Stream::stderr()),
+    }
+}
+
+/// What `tracing` hands its events to.
+struct Events;
+
+impl<S: Subscriber> Layer<S> for Events {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let level = match *metadata.level() {
@@ -116,13 +304,17 @@ impl<S: Subscriber> Layer<S> for Lines {
             Level::INFO => LogLevel::Notice,
             Level::DEBUG | Level::TRACE => LogLevel::Debug,
         };
-        let mut sink = self.0.lock();
+        let Some(mut sink) = sink() else { return };
         if level < sink.level {
             return;
         }
         let mut message = Message(String::new());
         event.record(&mut message);
-        sink.line(level, &message.0);
+        let place = (sink.level == LogLevel::Debug).then(|| Place {
+            module: metadata.module_path().unwrap_or("?"),
+            line: metadata.line().unwrap_or(0),
+        });
+        sink.tell(level, place, Text::Message(&message.0));
     }
 }
 
@@ -138,48 +330,78 @@ impl Visit for Message {
 }
 
 impl Sink {
-    fn line(&mut self, level: LogLevel, message: &str) {
-        let now = Local::now();
-        let micros = if self.level == LogLevel::Debug {
-            now.format("%.6f").to_string()
-        } else {
-            String::new()
+    fn configure(&mut self, global: &Global) -> Result<(), String> {
+        self.destination = match &global.error_log {
+            ErrorLog::File(path) if !self.stderr => Destination::File {
+                stream: open(path)?,
+                path: path.clone(),
+            },
+            ErrorLog::Syslog if !self.stderr => {
+                let Facility(facility) = global.syslog_facility;
+                Destination::Syslog(Syslog::new(&global.syslog_ident, facility))
+            }
+            ErrorLog::Stderr | ErrorLog::File(_) | ErrorLog::Syslog => standard_error(),
         };
-        let stamp = format!("[{}{micros}]", now.format("%d-%b-%Y %H:%M:%S"));
-        let name = match level {
-            LogLevel::Debug => "DEBUG",
-            LogLevel::Notice => "NOTICE",
-            LogLevel::Warning => "WARNING",
-            LogLevel::Error => "ERROR",
-            LogLevel::Alert => "ALERT",
-        };
+        self.level = global.log_level;
+        self.format = global.log_format;
+        self.limit = global.log_limit;
+        self.buffers = global.log_buffering;
+        Ok(())
+    }
+
+    fn tell(&mut self, level: LogLevel, place: Option<Place<'_>>, text: Text<'_>) {
+        if level < self.level || std::process::id() != self.owner {
+            return;
+        }
+        let time = Local::now();
         if self.lost > 0 {
-            let told = self.put(&format!(
-                "{stamp} WARNING: {} lines of the log were lost\n",
-                self.lost
-            ));
+            let message = format!("{} lines of the log were lost", self.lost);
+            let told = self.put(&Record {
+                time,
+                level: LogLevel::Warning,
+                place: None,
+                text: Text::Message(&message),
+            });
             if told {
                 self.lost = 0;
             }
         }
-        if !self.put(&format!("{stamp} {name}: {message}\n")) {
+        let record = Record {
+            time,
+            level,
+            place,
+            text,
+        };
+        if let Some(early) = &mut self.early
+            && level >= LogLevel::Notice
+        {
+            // Who does not read it can read the log.
+            let _ = early.put(&line::lines(
+                &record,
+                self.limit,
+                self.level == LogLevel::Debug,
+            ));
+        }
+        if !self.put(&record) {
             self.lost += 1;
         }
     }
 
-    /// Whether the line could be written, all of it.
-    fn put(&self, line: &str) -> bool {
-        let stderr = io::stderr();
-        let to = self
-            .file
-            .as_ref()
-            .map_or_else(|| stderr.as_fd(), |(_, file)| file.as_fd());
-        has_room(to) && write(to, line.as_bytes()) == Ok(line.len())
+    /// Whether the record could be written, all of it.
+    fn put(&mut self, record: &Record<'_>) -> bool {
+        let micros = self.level == LogLevel::Debug;
+        match &mut self.destination {
+            Destination::Stderr(stream) | Destination::File { stream, .. } => {
+                stream.put(&match self.format {
+                    LogFormat::PhpFpm => line::lines(record, self.limit, micros),
+                    LogFormat::Json => json::lines(record, self.limit),
+                })
+            }
+            Destination::Syslog(syslog) => syslog.put(record, self.format, self.limit),
+            Destination::Journal(journal) => journal.put(record, self.limit),
+        }
     }
 }
 
-/// Whether a write of a line would not wait: a pipe that polls writable takes at least a page.
-fn has_room(to: BorrowedFd<'_>) -> bool {
-    let mut polled = [PollFd::new(to, PollFlags::POLLOUT)];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
+#[cfg(test)]
+mod tests;

@@ -12,15 +12,16 @@
 //! * [`request_logs`]: the access log and the slow log of a pool
 //! * [`listen`]: listening sockets
 //! * [`output`]: what workers print
+//! * [`daemonize`]: going into the background
 //! * [`log`] and [`notify`]: telling people, and systemd
 //! * [`token`]: what a descriptor belongs to
 
 #![forbid(unsafe_code)]
 
 mod cli;
-
 mod config;
 mod confine;
+mod daemonize;
 #[cfg(test)]
 mod docs;
 mod elders;
@@ -38,6 +39,11 @@ mod token;
 mod upgrade;
 
 use cli::{Cli, Exit, Task};
+use config::Global;
+use daemonize::Caller;
+use log::reason;
+use preforkd_sys::{limits, privileges};
+use std::io::IsTerminal;
 
 fn main() -> Exit {
     preforkd_sys::title::init();
@@ -57,8 +63,8 @@ fn main() -> Exit {
             return Exit::from(&stop);
         }
     };
+    log::install();
     let file = cli.file();
-    let log = log::Log::install();
     let (path, surroundings) = (file.clone(), cli.surroundings());
     let read = move || config::load(&path, &surroundings);
     let config = match read() {
@@ -81,12 +87,6 @@ fn main() -> Exit {
         tracing::info!("configuration file {} test is successful", file.display());
         return Exit::Success;
     }
-    if let Err(error) = log.configure(config.global.log_level, log::file(&config.global)) {
-        let path = log::file(&config.global).unwrap_or(std::path::Path::new("-"));
-        tracing::error!("failed to open error_log ({}): {error}", path.display());
-        return Exit::Config;
-    }
-    preforkd_sys::title::set(&format!("preforkd: master process ({})", file.display()));
     let heritage = match heritage {
         Ok(heritage) => heritage,
         Err(error) => {
@@ -94,5 +94,50 @@ fn main() -> Exit {
             None
         }
     };
-    master::run(config, log, Box::new(read), program, heritage, given)
+    match set_out(&config.global, heritage.is_some()) {
+        Ok(caller) => {
+            preforkd_sys::title::set(&format!("preforkd: master process ({})", file.display()));
+            master::run(config, caller, Box::new(read), program, heritage, given)
+        }
+        Err(what) => {
+            tracing::error!("{what}");
+            tracing::error!("FPM initialization failed");
+            Exit::Config
+        }
+    }
+}
+
+/// Does what holds for the whole process, before there is anything that a fork would lose: the log, the limits, the
+/// background. Returns the process that waits for the daemon, if there is one; a `successor` is in the background
+/// already.
+fn set_out(global: &Global, successor: bool) -> Result<Option<Caller>, String> {
+    // A person at a terminal sees the log there, as with php-fpm.
+    let stderr = !global.daemonize && std::io::stderr().is_terminal();
+    log::configure(global, stderr)?;
+    log::log_panics();
+    if let Some(limit) = global.rlimit_files {
+        limits::set_files(limit).map_err(|error| {
+            format!("failed to set rlimit_files for this pool. Please check your system limits or decrease rlimit_files. setrlimit(RLIMIT_NOFILE, {limit}): {}", reason(&error))
+        })?;
+    }
+    if let Some(limit) = global.rlimit_core {
+        limits::set_core(limit).map_err(|error| {
+            format!("failed to set rlimit_core for this pool. Please check your system limits or decrease rlimit_core. setrlimit(RLIMIT_CORE, {limit}): {}", reason(&error))
+        })?;
+    }
+    if let Some(nice) = global.process_priority {
+        privileges::set_priority(nice).map_err(|error| {
+            format!(
+                "Unable to set priority for the master process: {}",
+                reason(&error)
+            )
+        })?;
+    }
+    if !global.daemonize || successor {
+        return Ok(None);
+    }
+    let caller = Caller::leave_behind()
+        .map_err(|error| format!("failed to daemonize: {}", reason(&error)))?;
+    log::take_over();
+    Ok(Some(caller))
 }

@@ -6,10 +6,11 @@
 
 use crate::cli::Exit;
 use crate::config::{self, Application, Config, Global, LogLevel, Problems};
+use crate::daemonize::Caller;
 use crate::elders::Elders;
 use crate::listen::{self, Inherited, Sockets};
-use crate::log::{self, ALERT, Log};
-use crate::notify::Notifier;
+use crate::log::{self, ALERT};
+use crate::notify::{Notifier, Work};
 use crate::pool::{Common, Pool};
 use crate::reload::Reload;
 use crate::spawn;
@@ -19,13 +20,13 @@ use crate::upgrade::{Check, Heritage, Program};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use preforkd_plan::pool::Phase;
 use preforkd_plan::reload::Standing;
+use preforkd_plan::time::Time;
 use preforkd_sys::queue::Gauge;
-use preforkd_sys::{clock, privileges, signals};
+use preforkd_sys::{clock, limits, privileges, signals};
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -60,7 +61,6 @@ pub(crate) struct Master {
     /// A reload was asked for while another went on: of all pools, or of the one named.
     pub(crate) reload_again: Option<Option<String>>,
     signals: SignalDelivery<UnixStream, SignalOnly>,
-    log: Log,
     pub(crate) notifier: Notifier,
     pid_file: Option<PathBuf>,
     pub(crate) phase: Phase,
@@ -75,18 +75,20 @@ pub(crate) struct Master {
     generations: BTreeMap<String, u32>,
 }
 
-/// Binds, forks, supervises; returns when the last process is gone. `read` reads the configuration anew.
-/// `heritage` is what the program before left, if there was one, and `given` are the sockets of the service manager.
+/// Binds, forks, supervises; returns when the last process is gone. `caller` is told when the daemon is ready; `read`
+/// reads the configuration anew. `heritage` is what the program before left, if there was one, and `given` are the
+/// sockets of the service manager.
 pub fn run(
     config: Config,
-    log: Log,
+    caller: Option<Caller>,
     read: Read,
     program: Program,
     heritage: Option<Heritage>,
     given: Vec<OwnedFd>,
 ) -> Exit {
-    match start(config, log, read, program, heritage, given) {
+    match start(config, read, program, heritage, given) {
         Ok(mut master) => {
+            master.announce(caller);
             master.serve();
             master.clean_up();
             Exit::Success
@@ -101,7 +103,6 @@ pub fn run(
 /// In this order: nothing is forked before all sockets are bound, and the pid file is written when signals are handled.
 fn start(
     config: Config,
-    log: Log,
     read: Read,
     program: Program,
     heritage: Option<Heritage>,
@@ -111,7 +112,8 @@ fn start(
         let what = what.to_owned();
         move |error: io::Error| tracing::error!("{what}: {error}")
     };
-    raise_file_limit();
+    // Each worker takes three descriptors of the master; the soft limit is often 1024.
+    limits::raise_files();
     let is_successor = heritage.is_some();
     let Heritage {
         listeners: mut inherited,
@@ -174,8 +176,9 @@ fn start(
         && let Err(error) = write_pid(path)
     {
         tracing::error!(
-            "Unable to create the PID file ({}): {error}.",
-            path.display()
+            "Unable to create the PID file ({}).: {}",
+            path.display(),
+            log::reason(&error)
         );
         sockets.into_iter().for_each(Sockets::release);
         return Err(());
@@ -190,8 +193,7 @@ fn start(
         reload: None,
         reload_again: None,
         signals,
-        log,
-        notifier: Notifier::from_environment(),
+        notifier: Notifier::from_environment(config.global.systemd_interval),
         pid_file,
         phase: Phase::Running,
         announced: false,
@@ -205,6 +207,7 @@ fn start(
         .add_pools(config.pools, sockets, control_timeout)
         .map_err(complain("cannot set up a pool"))?;
     master.status.renew();
+    log::ready();
     tracing::info!("fpm is running, pid {}", std::process::id());
     Ok(master)
 }
@@ -218,8 +221,17 @@ pub(crate) fn open_extension(pools: &[config::Pool]) -> Result<Option<File>, Str
 }
 
 impl Master {
-    fn serve(&mut self) {
+    /// Tells that connections are waited for.
+    fn announce(&self, caller: Option<Caller>) {
         tracing::info!("ready to handle connections");
+        if let Some(caller) = caller
+            && let Err(error) = caller.release()
+        {
+            tracing::error!("cannot let go of the terminal: {error}");
+        }
+    }
+
+    fn serve(&mut self) {
         loop {
             self.settle();
             self.settle_reload();
@@ -229,6 +241,10 @@ impl Master {
             if !self.announced && self.pools.values().all(Pool::is_decided) {
                 self.announced = true;
                 self.notifier.ready();
+                if let Some(interval) = self.notifier.interval() {
+                    let milliseconds = interval.as_millis();
+                    tracing::info!("systemd monitor interval set to {milliseconds}ms");
+                }
             }
             self.part_with_empty_pools();
             if self.phase != Phase::Running && self.pools.is_empty() && self.elders.is_empty() {
@@ -237,6 +253,7 @@ impl Master {
                     return;
                 }
             }
+            self.beat();
             let mut events = [EpollEvent::empty(); EVENTS];
             let count = match self.common.epoll.wait(&mut events, self.timeout()) {
                 Ok(count) => count,
@@ -268,6 +285,15 @@ impl Master {
                 self.take_signals();
             }
         }
+    }
+
+    /// Tells the service manager how it is going, if it is time.
+    fn beat(&mut self) {
+        let pools = &self.pools;
+        self.notifier.beat(Time(clock::now()), || {
+            let works = pools.values().map(Pool::work);
+            works.fold(Work::default(), Work::plus)
+        });
     }
 
     fn settle(&mut self) {
@@ -371,16 +397,18 @@ impl Master {
     pub(crate) fn adopt(&mut self, global: Global) {
         self.common.notes = global.log_level == LogLevel::Debug;
         self.control_timeout = global.process_control_timeout;
-        if let Err(error) = self.log.configure(global.log_level, log::file(&global)) {
-            tracing::error!("failed to open error_log: {error}");
+        self.notifier.set_interval(global.systemd_interval);
+        if let Err(error) = log::reconfigure(&global) {
+            tracing::error!("{error}");
         }
         if global.pid != self.pid_file {
             if let Some(path) = &global.pid
                 && let Err(error) = write_pid(path)
             {
                 tracing::error!(
-                    "Unable to create the PID file ({}): {error}.",
-                    path.display()
+                    "Unable to create the PID file ({}).: {}",
+                    path.display(),
+                    log::reason(&error)
                 );
             }
             if let Some(old) = std::mem::replace(&mut self.pid_file, global.pid) {
@@ -398,6 +426,7 @@ impl Master {
             self.check_deadline(),
             self.elders.deadline(),
             self.status.deadline(),
+            self.notifier.deadline(),
         ];
         let Some(deadline) = deadlines.chain(others.into_iter().flatten()).min() else {
             return EpollTimeout::NONE;
@@ -414,10 +443,10 @@ impl Master {
                 SIGTERM | SIGINT => self.stop(Phase::Terminating),
                 SIGQUIT => self.stop(Phase::Finishing),
                 SIGUSR1 => {
-                    match self.log.reopen() {
+                    match log::reopen() {
                         Ok(true) => tracing::info!("error log file re-opened"),
                         Ok(false) => {}
-                        Err(error) => tracing::error!("failed to open error_log: {error}"),
+                        Err(error) => tracing::error!("{error}"),
                     }
                     self.reopen_request_logs();
                 }
@@ -446,7 +475,7 @@ impl Master {
             return;
         }
         self.phase = phase;
-        self.notifier.send("STOPPING=1");
+        self.notifier.stopping();
         self.status.end();
         self.forget_reload();
         match phase {
@@ -519,14 +548,4 @@ fn write_pid(path: &Path) -> io::Result<()> {
         .mode(0o644)
         .open(path)?;
     file.write_all(std::process::id().to_string().as_bytes())
-}
-
-/// Each worker takes three descriptors of the master; the soft limit is often 1024.
-fn raise_file_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        // What fits under the soft limit still works.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }

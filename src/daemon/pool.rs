@@ -12,6 +12,7 @@ mod process;
 
 use crate::config::{self, Application};
 use crate::listen::{Listener, Sockets};
+use crate::notify::Work;
 use crate::output::Held;
 use crate::request_logs;
 use crate::spawn::{self, Shared, Spawned};
@@ -485,6 +486,20 @@ impl Pool {
         self.deadline = self.plan.deadline(now());
     }
 
+    /// What its workers are at.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        // The plan looks at the workers only when it has to decide something.
+        let slots = 0..self.config.limits.max_children;
+        let states = slots.filter_map(|slot| Some(self.board.entry(slot)?.state));
+        let active = states.filter(|state| *state == State::Busy).count();
+        Work {
+            active: active.try_into().unwrap_or(u32::MAX),
+            idle: self.board.idle_count(),
+            counts: self.board.totals(clock::now()).counts,
+        }
+    }
+
     /// Notes on the scoreboard what the master alone knows.
     fn tally(&self, common: &Common) {
         let saturated = self.plan.is_saturated();
@@ -570,8 +585,10 @@ impl Pool {
                 let last = self
                     .last_failure
                     .lines()
-                    .last()
-                    .map_or(String::new(), |line| format!("; its last words: {line}"));
+                    .next_back()
+                    .map_or(String::new(), |line| {
+                        format!("; its last words: {}", line.text())
+                    });
                 tracing::error!(
                     "[pool {}] cannot start: {failures} failure(s) in a row, trying again in {:.1} seconds{last}",
                     self.config.name,
@@ -587,7 +604,7 @@ impl Pool {
         else {
             return Err(io::Error::other("the pool needs none"));
         };
-        let spawned = spawn::mold(&self.config, wsgi, extension)?;
+        let spawned = spawn::mold(self.shared(common), wsgi, extension)?;
         watch(
             &spawned,
             common,

@@ -189,7 +189,7 @@ impl Master {
         self.reload_failed();
     }
 
-    pub(crate) fn reload_failed(&self) {
+    pub(crate) fn reload_failed(&mut self) {
         tracing::error!("reloading failed; what was there before goes on");
         self.notifier.ready();
     }

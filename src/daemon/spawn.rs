@@ -82,7 +82,7 @@ impl Shared<'_> {
 /// # Errors
 /// EAGAIN, EMFILE, ENOMEM and their like.
 pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
-    let (mut spawned, ends) = prepare(shared.pool)?;
+    let (mut spawned, ends) = prepare(shared)?;
     let null = null()?;
     let mut keep = vec![
         shared.listener,
@@ -121,7 +121,7 @@ pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
 /// # Errors
 /// EAGAIN when the mold does not read its channel; EMFILE and its like.
 pub fn by_mold(shared: Shared<'_>, mold: &Channel, slot: u32) -> io::Result<Spawned> {
-    let (spawned, ends) = prepare(shared.pool)?;
+    let (spawned, ends) = prepare(shared)?;
     mold.send(
         &ToMold::Spawn { slot }.encode(),
         &[
@@ -137,8 +137,9 @@ pub fn by_mold(shared: Shared<'_>, mold: &Channel, slot: u32) -> io::Result<Spaw
 ///
 /// # Errors
 /// As [`hello`].
-pub fn mold(pool: &Pool, wsgi: &Wsgi, extension: &File) -> io::Result<Spawned> {
-    let (mut spawned, ends) = prepare(pool)?;
+pub fn mold(shared: Shared<'_>, wsgi: &Wsgi, extension: &File) -> io::Result<Spawned> {
+    let pool = shared.pool;
+    let (mut spawned, ends) = prepare(shared)?;
     let null = null()?;
     let program = c_string(wsgi.python.as_os_str())?;
     let arguments = [
@@ -272,9 +273,9 @@ pub fn needs_mold(pool: &Pool) -> bool {
     }
 }
 
-fn prepare(pool: &Pool) -> io::Result<(Spawned, Ends)> {
+fn prepare(shared: Shared<'_>) -> io::Result<(Spawned, Ends)> {
     let (ours, theirs) = channel::pair()?;
-    if !pool.catch_workers_output {
+    if !shared.pool.catch_workers_output {
         let stdout = null()?;
         let stderr = stdout.try_clone()?;
         return Ok((
@@ -295,7 +296,7 @@ fn prepare(pool: &Pool) -> io::Result<(Spawned, Ends)> {
     let spawned = Spawned {
         pid: None,
         control: ours,
-        output: Some([Output::new(stdout), Output::new(stderr)]),
+        output: Some([stdout, stderr].map(Output::new)),
     };
     Ok((
         spawned,
@@ -341,8 +342,9 @@ pub fn finish(result: io::Result<()>) -> Infallible {
 }
 
 /// Variables that are between the service manager, or the program before, and the master.
-const MANAGER_VARIABLES: [&str; 7] = [
+const MANAGER_VARIABLES: [&str; 8] = [
     handover::VARIABLE,
+    "JOURNAL_STREAM",
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
     "LISTEN_PID",

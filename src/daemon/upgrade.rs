@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use preforkd_plan::time::Time;
-use preforkd_sys::{clock, handover};
+use preforkd_sys::{clock, handover, limits};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fmt::Write as _;
@@ -249,7 +249,7 @@ impl Master {
         let Some(check) = &mut self.check else { return };
         let said = &mut check.said;
         if let Some(output) = check.output.get_mut(usize::from(stream))
-            && !output.take(&mut |line| said.push(line.to_owned()))
+            && !output.take(&mut |line| said.push(1, line))
         {
             let _ = self.common.epoll.delete(output.pipe());
         }
@@ -283,10 +283,10 @@ impl Master {
         }
         let said = &mut check.said;
         for output in &mut check.output {
-            output.drain(&mut |line| said.push(line.to_owned()));
+            output.drain(&mut |line| said.push(1, line));
         }
         for line in check.said.lines() {
-            tracing::error!("the new program says: {line}");
+            tracing::error!("the new program says: {}", line.text());
         }
         tracing::error!("the new program refuses to take over ({status:?})");
         self.reload_failed();
@@ -338,6 +338,8 @@ impl Master {
         );
         let own = std::env::vars_os().filter(|(name, _)| name != handover::VARIABLE);
         let environment = spawn::variables(own)?;
+        // The new program is to know what its starter allowed.
+        limits::restore_files()?;
         let error = handover::exec(
             &program,
             &arguments,
@@ -345,6 +347,7 @@ impl Master {
             testament.text.as_bytes(),
             &testament.keep,
         );
+        limits::raise_files();
         bound.into_iter().for_each(Sockets::release);
         Ok(error)
     }

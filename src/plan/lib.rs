@@ -9,10 +9,12 @@
 //! * [`slot`]: the life of one worker, as a table
 //! * [`respawn`]: back-off of a pool whose workers die at start
 //! * [`pool`]: the three above put together for one pool
+//! * [`crashes`]: workers that crash, counted over time
 //! * [`reload`]: whether a new generation takes over
 
 #![forbid(unsafe_code)]
 
+pub mod crashes;
 pub mod pool;
 pub mod reload;
 pub mod respawn;

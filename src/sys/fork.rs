@@ -143,7 +143,7 @@ pub fn siblings(
     }
 }
 
-fn raw_fork() -> io::Result<libc::pid_t> {
+pub(crate) fn raw_fork() -> io::Result<libc::pid_t> {
     be_alone()?;
     // SAFETY: this is the process's only thread, as has just been seen, and none but it could have started another. So
     // the child's copy of memory is consistent: no lock in it is held by a thread that does not exist there.

@@ -6,6 +6,8 @@
 //! # Layout
 //! * [`clock`]: the monotonic clock
 //! * [`fork`]: children that never return into their parent's code
+//! * [`detach`]: going into the background
+//! * [`limits`]: limits of this process
 //! * [`signals`]: dispositions and masks of a new child
 //! * [`fds`]: which descriptors a child keeps
 //! * [`channel`]: messages with descriptors and credentials between master, mold and workers
@@ -21,9 +23,11 @@ pub mod acl;
 pub mod board;
 pub mod channel;
 pub mod clock;
+pub mod detach;
 pub mod fds;
 pub mod fork;
 pub mod handover;
+pub mod limits;
 pub mod privileges;
 pub mod queue;
 pub mod scoreboard;

@@ -7,6 +7,7 @@
 
 mod access;
 mod configuration;
+mod daemonize;
 mod death;
 mod hello;
 mod isolation;

@@ -2,6 +2,7 @@
 
 use super::process::{Process, describe, drain, tell_held};
 use super::{Pool, now};
+use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use preforkd_plan::pool::Event;
 
@@ -47,7 +48,9 @@ impl Pool {
                 self.config.name,
                 process.pid_text()
             );
-            match (process.leaving && clean || repeated, clean) {
+            // A worker that was told to end at once has no other way.
+            let as_told = clean || matches!(status, WaitStatus::Signaled(_, Signal::SIGTERM, _));
+            match (process.leaving && as_told || repeated, clean) {
                 (true, _) => tracing::debug!("{text}"),
                 (false, true) => tracing::info!("{text}"),
                 (false, false) => tracing::warn!("{text}"),

@@ -2,7 +2,8 @@
 
 use super::now;
 use crate::config;
-use crate::output::{Held, Output};
+use crate::log::{self, Said};
+use crate::output::{Held, Line, Output};
 use crate::spawn::Spawned;
 use nix::sys::epoll::Epoll;
 use nix::sys::signal::{Signal, kill};
@@ -77,7 +78,7 @@ pub(super) fn drain(process: &mut Process, kind: &str, pool: &config::Pool) {
 }
 
 fn said(
-    line: &str,
+    line: Line<'_>,
     held: &mut Option<Held>,
     stream: usize,
     kind: &str,
@@ -85,32 +86,31 @@ fn said(
     pool: &config::Pool,
 ) {
     match held {
-        Some(held) => held.push(line.to_owned()),
-        None => tell(
-            line,
-            if stream == 0 { "stdout" } else { "stderr" },
-            kind,
-            pid,
-            pool,
-        ),
+        Some(held) => held.push(stream, line),
+        None => tell(line, stream, kind, pid, pool),
     }
 }
 
 pub(super) fn tell_held(held: &Held, process: &Process, kind: &str, pool: &config::Pool) {
     for line in held.lines() {
-        tell(line, "stderr", kind, &process.pid_text(), pool);
+        let whole = Line {
+            bytes: &line.bytes,
+            closed: false,
+        };
+        tell(whole, line.stream, kind, &process.pid_text(), pool);
     }
 }
 
-fn tell(line: &str, stream: &str, kind: &str, pid: &str, pool: &config::Pool) {
-    if pool.decorate_workers_output {
-        tracing::warn!(
-            "[pool {}] {kind} {pid} said into {stream}: \"{line}\"",
-            pool.name
-        );
-    } else {
-        tracing::warn!("{line}");
-    }
+fn tell(line: Line<'_>, stream: usize, kind: &str, pid: &str, pool: &config::Pool) {
+    log::said(&Said {
+        pool: &pool.name,
+        kind,
+        pid,
+        stream: if stream == 0 { "stdout" } else { "stderr" },
+        line: line.bytes,
+        closed: line.closed,
+        decorated: pool.decorate_workers_output,
+    });
 }
 
 /// How a process ended, in php-fpm's words, and whether it did so by itself and without complaint.

@@ -140,7 +140,7 @@ impl Supervisor {
     /// It has printed something.
     pub fn take_output(&mut self) {
         if let Some((output, _)) = &mut self.output {
-            output.take(&mut |line| tracing::warn!("[status service] {line}"));
+            output.take(&mut |line| tracing::warn!("[status service] {}", line.text()));
         }
     }
 

@@ -86,7 +86,8 @@ impl Daemon {
     /// Waits until it says that it is ready.
     #[track_caller]
     pub fn ready(self) -> Daemon {
-        self.wait_for_line("NOTICE: ready to handle connections");
+        // At log_level = debug the place in the program is between the two.
+        self.wait_for_line("NOTICE: *ready to handle connections");
         self
     }
 
