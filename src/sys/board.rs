@@ -21,7 +21,6 @@ pub const MAX_SLOTS: u32 = 4096;
 pub const TEXT_BYTES: usize = 8 * TEXT_WORDS;
 
 const TEXT_WORDS: usize = 112;
-pub(crate) const LAYOUT: u32 = 0x7066_0002;
 const STATE_BITS: u32 = 2;
 
 /// What a worker is doing, as it says itself.
@@ -61,7 +60,6 @@ impl State {
 
 #[repr(C, align(64))]
 pub(crate) struct Header {
-    pub(crate) layout: AtomicU32,
     pub(crate) slots: AtomicU32,
     pub(crate) low: AtomicU32,
     pub(crate) high: AtomicU32,
@@ -212,33 +210,27 @@ impl Board {
         let header = board.header();
         header.slots.store(slots, Ordering::Relaxed);
         header.high.store(u32::MAX, Ordering::Relaxed);
-        header.layout.store(LAYOUT, Ordering::Release);
         Ok(board)
     }
 
     /// Maps a board for reading alone: a write to it, which no function of this type makes, would end the process.
     ///
     /// # Errors
-    /// `InvalidData` when it is not a board of this layout.
+    /// `InvalidData` when its size is not that of a board with its slots.
     pub fn read_only(memory: impl AsFd) -> io::Result<Self> {
         Self::map_existing(memory, ProtFlags::empty())
     }
 
     pub(crate) fn map_existing(memory: impl AsFd, more: ProtFlags) -> io::Result<Self> {
         let size = usize::try_from(nix::sys::stat::fstat(&memory)?.st_size).unwrap_or(0);
-        let invalid = || {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a scoreboard of this version",
-            )
-        };
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a scoreboard");
         let least = NonZeroUsize::new(size)
             .filter(|size| size.get() >= size_of::<Header>())
             .ok_or_else(invalid)?;
         let mut board = Self::map(memory, least, 0, more)?;
         let header = board.header();
         let slots = header.slots.load(Ordering::Relaxed);
-        if header.layout.load(Ordering::Acquire) != LAYOUT || length_for(slots)?.get() != size {
+        if length_for(slots)?.get() != size {
             return Err(invalid());
         }
         board.slots = slots;

@@ -10,12 +10,6 @@ pub fn now() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// [`now`] at the resolution of the scheduler's tick (1 to 10 ms), at a tenth of the cost.
-#[must_use]
-pub fn now_coarse() -> u64 {
-    read(ClockId::CLOCK_MONOTONIC_COARSE)
-}
-
 /// Nanoseconds since 1970 on the clock that people set.
 #[must_use]
 pub fn epoch() -> u64 {

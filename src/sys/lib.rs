@@ -11,8 +11,8 @@
 //! * [`signals`]: dispositions and masks of a new child
 //! * [`fds`]: which descriptors a child keeps
 //! * [`channel`]: messages with descriptors and credentials between master, mold and workers
-//! * [`scoreboard`]: what the workers are doing, in shared memory; [`board`]: its layout, and reading it; `tally`: what it
-//!   counts of the pool as a whole
+//! * [`scoreboard`]: what the workers are doing, in shared memory; [`board`]: its layout, and reading it; `reporter`:
+//!   what a worker writes to it; `tally`: what it counts of the pool as a whole
 //! * [`queue`]: how many connections wait on a listening socket
 //! * [`privileges`]: becoming a pool's user for good
 //! * [`acl`]: who may use a file besides its owner and group
@@ -30,6 +30,7 @@ pub mod handover;
 pub mod limits;
 pub mod privileges;
 pub mod queue;
+mod reporter;
 pub mod scoreboard;
 pub mod signals;
 mod tally;

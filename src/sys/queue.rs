@@ -72,6 +72,14 @@ const UNIX_DIAG_RQLEN: u16 = 4;
 const UNIX_DIAG_MESSAGE: usize = 16;
 const NLMSG_HEADER: usize = size_of::<libc::nlmsghdr>();
 
+// The C library's constants are wider than the fields that they are for.
+const REQUEST_LENGTH: u32 = 40;
+const REQUEST_FLAGS: u16 = 1;
+const AF_UNIX: u8 = 1;
+const NLMSG_ERROR: u16 = 2;
+const _: () = assert!(size_of::<UnixDiagRequest>() == 40);
+const _: () = assert!(libc::NLM_F_REQUEST == 1 && libc::AF_UNIX == 1 && libc::NLMSG_ERROR == 2);
+
 impl Gauge {
     /// A gauge; where sock_diag is not to be had, the queues of Unix sockets read as empty.
     #[must_use]
@@ -110,13 +118,13 @@ impl Gauge {
         };
         let request = UnixDiagRequest {
             header: libc::nlmsghdr {
-                nlmsg_len: u32::try_from(size_of::<UnixDiagRequest>()).unwrap_or(0),
+                nlmsg_len: REQUEST_LENGTH,
                 nlmsg_type: SOCK_DIAG_BY_FAMILY,
-                nlmsg_flags: u16::try_from(libc::NLM_F_REQUEST).unwrap_or(1),
+                nlmsg_flags: REQUEST_FLAGS,
                 nlmsg_seq: inode,
                 nlmsg_pid: 0,
             },
-            family: u8::try_from(libc::AF_UNIX).unwrap_or(1),
+            family: AF_UNIX,
             protocol: 0,
             pad: 0,
             states: u32::MAX,
@@ -169,7 +177,7 @@ fn parse(answer: &[u8], inode: u32) -> io::Result<Option<Queue>> {
     if word(8).ok_or_else(malformed)? != inode {
         return Ok(None);
     }
-    if half(4) == u16::try_from(libc::NLMSG_ERROR).ok() {
+    if half(4) == Some(NLMSG_ERROR) {
         let code = word(NLMSG_HEADER).ok_or_else(malformed)?.cast_signed();
         return Err(io::Error::from_raw_os_error(code.saturating_neg()));
     }

@@ -13,7 +13,7 @@
 //! A worker runs code of the pool's user, who may scribble over the pool's board: readers take every value as possible
 //! nonsense, and the memory is sealed so that it cannot be shrunk under them.
 
-use crate::board::{Board, Cell, length_for};
+use crate::board::{Board, length_for};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
@@ -23,9 +23,10 @@ use nix::sys::mman::ProtFlags;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 
 pub use crate::board::{Entry, MAX_SLOTS, RequestEntry, State, TEXT_BYTES};
+pub use crate::reporter::Reporter;
 pub use crate::tally::{Counts, Totals};
 
 /// A pool's board, mapped into this process.
@@ -73,7 +74,7 @@ impl Scoreboard {
     /// The board that another process created: its memory and its eventfd.
     ///
     /// # Errors
-    /// `InvalidData` when it is not a board of this layout.
+    /// `InvalidData` when it is not a board with its slots.
     pub fn attach(memory: OwnedFd, notice: OwnedFd) -> io::Result<Self> {
         let board = Board::map_existing(&memory, ProtFlags::PROT_WRITE)?;
         // SAFETY: the sender handed over an eventfd of its own; any other descriptor fails at its first use.
@@ -83,6 +84,17 @@ impl Scoreboard {
             fd: memory,
             notice,
         })
+    }
+
+    /// A second handle on the same board, for a child that will own it.
+    ///
+    /// # Errors
+    /// The error of `dup(2)` or `mmap(2)`.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Self::attach(
+            self.fd.try_clone()?,
+            self.notice.as_fd().try_clone_to_owned()?,
+        )
     }
 
     /// The descriptor of the memory, for [`Self::attach`] in another process.
@@ -140,187 +152,11 @@ impl Scoreboard {
         self.header().tally.saturation(saturated, now);
     }
 
-    fn notify(&self) {
+    pub(crate) fn notify(&self) {
         if self.header().pending.swap(1, Ordering::SeqCst) == 0 {
             // EAGAIN: the counter is full, so the master has enough to wake for.
             let _: Result<_, Errno> = self.notice.write(1);
         }
-    }
-}
-
-/// The one writer of a cell: the worker in the slot.
-#[derive(Debug)]
-pub struct Reporter {
-    board: Scoreboard,
-    slot: u32,
-}
-
-impl Reporter {
-    /// The writer of `slot`, which becomes [`State::Starting`] with this process in it.
-    ///
-    /// # Errors
-    /// `InvalidInput` for a slot that the board does not have.
-    pub fn new(board: Scoreboard, slot: u32, generation: u32) -> io::Result<Self> {
-        let Some(cell) = board.cell(slot) else {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        };
-        cell.pid.store(std::process::id(), Ordering::Relaxed);
-        cell.generation.store(generation, Ordering::Relaxed);
-        cell.connections.store(0, Ordering::Relaxed);
-        cell.requests.store(0, Ordering::Relaxed);
-        cell.slow.store(0, Ordering::Relaxed);
-        cell.private.store(0, Ordering::Relaxed);
-        cell.slowest.ended.store(0, Ordering::Relaxed);
-        cell.sequence.store(0, Ordering::Relaxed);
-        cell.started.store(crate::clock::now(), Ordering::Relaxed);
-        cell.state.store(
-            State::Starting.since(crate::clock::now()),
-            Ordering::Release,
-        );
-        Ok(Self { board, slot })
-    }
-
-    /// The board it writes to.
-    #[must_use]
-    pub fn board(&self) -> &Scoreboard {
-        &self.board
-    }
-
-    /// The slot it writes.
-    #[must_use]
-    pub fn slot(&self) -> u32 {
-        self.slot
-    }
-
-    /// Waits for a connection from `now` on.
-    pub fn idle(&self, now: u64) {
-        self.cell()
-            .state
-            .store(State::Idle.since(now), Ordering::Release);
-        self.idle_word().fetch_or(self.idle_bit(), Ordering::SeqCst);
-        let ready = &self.board.ready_words()[self.slot as usize / 64];
-        if ready.load(Ordering::Relaxed) & self.idle_bit() == 0 {
-            ready.fetch_or(self.idle_bit(), Ordering::SeqCst);
-        }
-        if self.board.idle_count() > self.board.header().high.load(Ordering::SeqCst) {
-            self.board.notify();
-        }
-    }
-
-    /// Holds a connection from `now` on.
-    pub fn busy(&self, now: u64) {
-        self.cell()
-            .state
-            .store(State::Busy.since(now), Ordering::Release);
-        self.idle_word()
-            .fetch_and(!self.idle_bit(), Ordering::SeqCst);
-        self.board.header().tally.active(self.board.active_count());
-        if self.board.idle_count() < self.board.header().low.load(Ordering::SeqCst) {
-            self.board.notify();
-        }
-    }
-
-    /// Counts a connection.
-    pub fn connection(&self) {
-        count(&self.cell().connections);
-    }
-
-    /// Counts a request that begins `now`, since when this worker is busy from here on, however long its connection has
-    /// been there. Keeps `text`, its parts one after another, cut to [`TEXT_BYTES`].
-    pub fn request(&self, now: u64, text: &[&[u8]]) {
-        let cell = self.cell();
-        cell.state.store(State::Busy.since(now), Ordering::Release);
-        count(&cell.requests);
-        self.write(|| {
-            cell.last.begun.store(now, Ordering::Relaxed);
-            cell.last.ended.store(0, Ordering::Relaxed);
-            cell.last.write_text(text);
-        });
-    }
-
-    /// Says that the request ended `now`.
-    pub fn ended(&self, now: u64) {
-        let cell = self.cell();
-        self.write(|| cell.last.ended.store(now, Ordering::Relaxed));
-    }
-
-    /// Says what the request took that is answered `now`: `cpu` nanoseconds of processor time, and `memory` bytes, the
-    /// most that the process ever had. Remembers the request if none of those since `oldest` took longer.
-    pub fn took(&self, cpu: u64, memory: u64, now: u64, oldest: u64) {
-        let Cell { last, slowest, .. } = self.cell();
-        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-        let ended = load(&slowest.ended);
-        let slowest_span = ended.saturating_sub(load(&slowest.begun));
-        let is_slowest = ended <= oldest || now.saturating_sub(load(&last.begun)) > slowest_span;
-        self.board.header().tally.memory(memory);
-        self.write(|| {
-            last.cpu.store(cpu, Ordering::Relaxed);
-            last.memory.store(memory, Ordering::Relaxed);
-            if is_slowest {
-                slowest.copy(last);
-                slowest.ended.store(now, Ordering::Relaxed);
-            }
-        });
-    }
-
-    /// Says how many bytes of memory this process shares with no other.
-    pub fn private_memory(&self, bytes: u64) {
-        self.cell().private.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Counts a request that was noted in the slow log. May be called by any thread of the worker.
-    pub fn slow_request(&self) {
-        self.cell().slow.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many requests this worker has begun.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.cell().requests.load(Ordering::Relaxed)
-    }
-
-    fn write(&self, fields: impl FnOnce()) {
-        let sequence = &self.cell().sequence;
-        let before = sequence.load(Ordering::Relaxed);
-        sequence.store(before.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        fields();
-        sequence.store(before.wrapping_add(2), Ordering::Release);
-    }
-
-    fn cell(&self) -> &Cell {
-        self.board
-            .cell(self.slot)
-            .expect("the slot was checked when this reporter was made")
-    }
-
-    fn idle_word(&self) -> &AtomicU64 {
-        &self.board.idle_words()[self.slot as usize / 64]
-    }
-
-    fn idle_bit(&self) -> u64 {
-        1 << (self.slot % 64)
-    }
-}
-
-/// One more, by the only writer: cheaper than an atomic addition.
-fn count(counter: &AtomicU64) {
-    counter.store(
-        counter.load(Ordering::Relaxed).wrapping_add(1),
-        Ordering::Relaxed,
-    );
-}
-
-impl Scoreboard {
-    /// A second handle on the same board, for a child that will own it.
-    ///
-    /// # Errors
-    /// The error of `dup(2)` or `mmap(2)`.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Self::attach(
-            self.fd.try_clone()?,
-            self.notice.as_fd().try_clone_to_owned()?,
-        )
     }
 }
 
