@@ -6,9 +6,6 @@ pub const VERSION: u8 = 1;
 /// Bytes of a header.
 pub const HEADER: usize = 8;
 
-/// Bytes of content that a record can hold.
-pub const MAX_CONTENT: usize = 65535;
-
 /// The request id of management records (`FCGI_NULL_REQUEST_ID`).
 pub const MANAGEMENT: u16 = 0;
 
@@ -49,8 +46,6 @@ pub enum ProtocolStatus {
     Complete = 0,
     /// `FCGI_CANT_MPX_CONN`: a second request on a connection that serves one at a time.
     CannotMultiplex = 1,
-    /// `FCGI_OVERLOADED`
-    Overloaded = 2,
     /// `FCGI_UNKNOWN_ROLE`
     UnknownRole = 3,
 }

@@ -53,14 +53,6 @@ impl Response {
         taken
     }
 
-    /// Adds `data`, at most one record of it, to standard error.
-    pub fn stderr(&mut self, data: &[u8]) {
-        self.close();
-        let data = &data[..data.len().min(CONTENT)];
-        self.header(kind::STDERR, data.len());
-        self.bytes.extend_from_slice(data);
-    }
-
     /// Ends standard output and the request.
     pub fn end(&mut self, application: u32, protocol: ProtocolStatus) {
         self.close();
@@ -185,8 +177,8 @@ mod tests {
         response.stdout(b"abc", 100);
         let whole = response.take().to_vec();
         response.sent(5);
-        response.stderr(b"oops");
+        response.records(b"records");
         assert_eq!(response.take()[..whole.len() - 5], whole[5..]);
-        assert_eq!(response.pending(), whole.len() - 5 + HEADER + 4);
+        assert_eq!(response.pending(), whole.len() - 5 + b"records".len());
     }
 }
