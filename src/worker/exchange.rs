@@ -5,6 +5,7 @@
 
 use crate::Blocking;
 use crate::answer_head::AnswerHead;
+use crate::deadline::Deadline;
 use crate::spool::Spool;
 use crate::watchdog::Watch;
 use nix::errno::Errno;
@@ -18,7 +19,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 
 /// How long an accepted connection may stay silent, as in php-fpm.
@@ -581,49 +582,5 @@ impl Exchange {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-}
-
-/// An instant by which something must have happened. Reads the clock only when there is a wait, or a second turn.
-struct Deadline {
-    span: Duration,
-    from: Option<Instant>,
-    turned: bool,
-    what: &'static str,
-}
-
-impl Deadline {
-    fn new(span: Duration, what: &'static str) -> Self {
-        Self {
-            span,
-            from: None,
-            turned: false,
-            what,
-        }
-    }
-
-    /// Another span for what comes next; a span that runs already under this name goes on.
-    fn restart(&mut self, span: Duration, what: &'static str) {
-        if self.what != what {
-            *self = Self::new(span, what);
-        }
-    }
-
-    /// Something came, and more is needed: a peer that never pauses must not be listened to for ever.
-    fn next_turn(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.turned, true) {
-            self.left()?;
-        }
-        Ok(())
-    }
-
-    fn left(&mut self) -> Result<PollTimeout> {
-        let from = *self.from.get_or_insert_with(Instant::now);
-        let left = self.span.saturating_sub(from.elapsed());
-        if left.is_zero() {
-            return Err(Error::Timeout(self.what));
-        }
-        // Rounded up: a poll that returns too early would find no time left and spin.
-        Ok(PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX))
     }
 }

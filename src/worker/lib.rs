@@ -6,6 +6,7 @@
 //! # Layout
 //! * [`run`]: the loop
 //! * [`exchange`]: one request and its answer, with deadlines on each wait
+//! * `deadline`: by when a peer must have done its part
 //! * [`answer_head`]: the beginning of an answer, for logs
 //! * [`spool`]: what is kept of a body that cannot be handed on yet
 //! * [`watchdog`]: ends a request that takes too long
@@ -23,6 +24,7 @@
 pub mod access;
 pub mod allowed;
 pub mod answer_head;
+mod deadline;
 pub mod escape;
 pub mod exchange;
 pub mod hello;
