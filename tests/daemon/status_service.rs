@@ -10,6 +10,7 @@ use nix::unistd::{Uid, User};
 
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{Address, Answer, KEEP_CONN, Request, begin};
+use crate::support::load::Load;
 use crate::support::php_fpm::PhpFpm;
 use crate::support::process::Process;
 use crate::support::setup::{PROBE, Setup, free_port};
@@ -288,4 +289,105 @@ fn only_allowed_clients_are_answered() {
     let mut connection = address.connect().expect("it listens");
     connection.expect_end().expect("it is closed");
     daemon.wait_for_line("Connection disallowed: IP address '127.0.0.1' has been dropped.");
+}
+
+/// What php-fpm has no word for: memory and processor time of what ran last, and the slowest request of late.
+#[test]
+fn tells_what_requests_cost() {
+    let spin = "import time\n\
+                def application(environ, start_response):\n\
+                \x20   until = time.process_time() + int(environ['QUERY_STRING'] or 0) / 1000\n\
+                \x20   while time.process_time() < until:\n\
+                \x20       pass\n\
+                \x20   start_response('200 OK', [('Content-Length', '0')])\n\
+                \x20   return []\n";
+    let daemon = Setup::new()
+        .wsgi("site", spin, &format!("{ONE}{STATUS}"))
+        .start();
+    let address = service_address(&daemon);
+    let begun = Instant::now();
+    for path in ["/fast?0", "/slow?120", "/fast?0", "/last?30"] {
+        let request = Request::get(path).with("SCRIPT_FILENAME", "/srv/site");
+        assert_eq!(
+            daemon
+                .address("site")
+                .ask(&request)
+                .expect("an answer")
+                .status,
+            200
+        );
+    }
+    let took = begun.elapsed();
+    until("the last one has ended", || {
+        field(&ask(&address, "/?full"), "state") == "Idle"
+    });
+    let status = ask(&address, "/?full");
+    let number = |name: &str| field(&status, name).parse::<f64>().expect("a number");
+    assert_eq!(field(&status, "request URI"), "/last?30");
+    assert_eq!(field(&status, "script"), "/srv/site");
+    assert!((30_000.0..took.as_secs_f64() * 1e6).contains(&number("request duration")));
+    assert!(
+        (5.0..110.0).contains(&number("last request cpu")),
+        "{}",
+        status.text()
+    );
+    for name in ["last request memory", "memory peak", "private memory"] {
+        assert!(
+            (100_000.0..1e9).contains(&number(name)),
+            "{name}: {}",
+            status.text()
+        );
+    }
+    assert_eq!(field(&status, "slowest URI"), "/slow?120");
+    assert!(number("slowest duration") >= 120_000.0);
+    assert_eq!(number("requests"), 4.0);
+}
+
+#[test]
+fn a_reload_changes_what_it_answers_for_and_leaves_no_gap() {
+    let daemon = Setup::new()
+        .pool("www", &format!("app = hello\n{ONE}{STATUS}"))
+        .start();
+    let address = service_address(&daemon);
+    let before = service(&daemon);
+    let load = Load::start(&address, 2, "/");
+    let configuration = daemon.folder.path("preforkd.conf");
+    let text = fs::read_to_string(&configuration).expect("it was written");
+    let (global, www) = text.split_once("\n[www]").expect("the pool is there");
+    let other = www
+        .replace("www.sock", "other.sock")
+        .replace("status.sock", "more.sock");
+    fs::write(
+        &configuration,
+        format!("{global}\n[www]{www}ping.path = /ping\n[other]{other}"),
+    )
+    .expect("it can be written");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("[pool www] generation 2 has taken over");
+    until("another service runs alone", || {
+        let services = daemon.titled("preforkd: status service");
+        services.len() == 1 && services[0].pid != before.pid
+    });
+    assert_eq!(ask(&address, "/ping").text(), "pong");
+    let status = ask(&address, "/");
+    assert_eq!(field(&status, "generation"), "2");
+    let more = Address::Unix(daemon.folder.path("more.sock"));
+    assert_eq!(field(&ask(&more, "/"), "pool"), "other");
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.served > 0);
+    fs::write(
+        &configuration,
+        text.replace(STATUS.split('=').next().unwrap_or_default(), ";"),
+    )
+    .expect("it can be written");
+    daemon.signal(Signal::SIGUSR2);
+    until("nobody is left to answer", || {
+        daemon.titled("preforkd: status service").is_empty()
+    });
+    until("its sockets are gone", || {
+        ["status.sock", "more.sock"]
+            .iter()
+            .all(|name| !daemon.folder.path(name).exists())
+    });
 }

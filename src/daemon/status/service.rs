@@ -14,7 +14,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::Builder;
@@ -26,11 +26,10 @@ use tokio_fastcgi::{Request, RequestResult, Requests};
 /// Connections at once.
 const CONNECTIONS: u32 = 512;
 
-/// KiB that all answers on their way may take.
+/// KiB that all pages with workers on them may take while they are on their way. Others are small.
 const ROOM: u32 = 32 * 1024;
 
-/// KiB of an answer at most, and of what is told of one worker in it.
-const PAGE: u32 = 8;
+/// KiB of what is told of one worker, at most.
 const WORKER: u32 = 4;
 
 /// How long a client may take for an answer.
@@ -41,6 +40,9 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// How long it waits when it cannot accept, for want of descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is said at most that a client was turned away.
+const REFUSALS_EVERY: Duration = Duration::from_secs(1);
 
 /// What the parameters of a request are wanted for.
 const PARAMETERS: [&str; 5] = [
@@ -87,8 +89,12 @@ pub fn serve(desks: Vec<Arc<Desk>>, control: StdUnixStream) -> io::Result<()> {
 struct Hall {
     gauge: Gauge,
     room: Semaphore,
+    /// Held by each connection that has come for an answer and has not got it. Waiting for all of it is waiting for them.
+    served: Semaphore,
     /// The oldest first.
     connections: Mutex<VecDeque<AbortHandle>>,
+    /// When a client was last turned away.
+    refused: Mutex<Option<Instant>>,
 }
 
 impl Default for Hall {
@@ -96,7 +102,9 @@ impl Default for Hall {
         Self {
             gauge: Gauge::new(),
             room: Semaphore::new(ROOM as usize),
+            served: Semaphore::new(CONNECTIONS as usize),
             connections: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 }
@@ -119,10 +127,27 @@ impl Hall {
         connections.push_back(connection);
     }
 
-    /// Waits until no answer is on its way, or it takes too long.
+    /// Whether a client may be answered. If not it is said, but not once a client, or clients could fill the log.
+    fn admits(&self, desk: &Desk, peer: IpAddr) -> bool {
+        let allowed = desk.allowed.as_ref();
+        if allowed.is_none_or(|allowed| allowed.admits(peer)) {
+            return true;
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_none_or(|last| last.elapsed() >= REFUSALS_EVERY) {
+            *refused = Some(Instant::now());
+            eprintln!(
+                "[pool {}] Connection disallowed: IP address '{}' has been dropped.",
+                desk.pages.facts.pool,
+                peer.to_canonical()
+            );
+        }
+        false
+    }
+
+    /// Waits until everybody has an answer, or it takes too long.
     async fn empty(&self) {
-        // Who holds all of the room knows that nobody else does.
-        let _ = timeout(GRACE, self.room.acquire_many(ROOM)).await;
+        let _ = timeout(GRACE, self.served.acquire_many(CONNECTIONS)).await;
     }
 }
 
@@ -152,7 +177,7 @@ impl Door {
                     .await
                     .map(|(stream, _)| Some(tokio::spawn(attend(stream, desk, inside)))),
                 Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
-                    admits(&desk, peer.ip()).then(|| {
+                    hall.admits(&desk, peer.ip()).then(|| {
                         // It only costs time if it cannot be set.
                         let _ = stream.set_nodelay(true);
                         tokio::spawn(attend(stream, desk, inside))
@@ -168,26 +193,14 @@ impl Door {
     }
 }
 
-fn admits(desk: &Desk, peer: IpAddr) -> bool {
-    let admits = desk
-        .allowed
-        .as_ref()
-        .is_none_or(|allowed| allowed.admits(peer));
-    if !admits {
-        eprintln!(
-            "[pool {}] Connection disallowed: IP address '{}' has been dropped.",
-            desk.pages.facts.pool,
-            peer.to_canonical()
-        );
-    }
-    admits
-}
-
 /// Answers the requests of one connection. However it ends, there is nobody to tell.
 async fn attend(stream: impl AsyncRead + AsyncWrite + Send, desk: Arc<Desk>, hall: Arc<Hall>) {
     let (reader, mut writer) = tokio::io::split(Box::pin(stream));
     let mut intake = Intake::new(reader, CONNECTIONS);
+    // From the moment it came; later, while it is kept, only from the moment its next request is there.
+    let mut waits = hall.served.try_acquire().ok();
     while let Ok(Some(taken)) = intake.next(&mut writer).await {
+        let _served = waits.take().or_else(|| hall.served.try_acquire().ok());
         let mut buffered = BufWriter::new(&mut writer);
         let answered = async {
             let mut requests = Requests::new(taken.records.as_slice(), &mut buffered, 1, 1);
@@ -220,12 +233,11 @@ async fn answer<W: AsyncWrite + Unpin>(
     let params = Params::from_bytes(pairs);
     let page = desk.pages.asked(&params);
     let is_full = matches!(page, Some(Page::Status(query)) if query.full);
-    let size = PAGE
-        + if is_full {
-            WORKER * desk.board.slots()
-        } else {
-            0
-        };
+    let size = if is_full {
+        WORKER * desk.board.slots()
+    } else {
+        0
+    };
     let Ok(_room) = hall.room.acquire_many(size.min(ROOM)).await else {
         return RequestResult::Overloaded;
     };
