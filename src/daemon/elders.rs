@@ -9,11 +9,11 @@ use crate::pool::Common;
 use crate::token::Token;
 use crate::upgrade::Testament;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::pool::KILL_INTERVAL;
 use preforkd_plan::time::Time;
-use preforkd_sys::clock;
+use preforkd_sys::{children, clock};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -115,12 +115,17 @@ impl Elders {
     /// Signals those that are over their time.
     pub fn settle(&mut self) {
         let now = Time(clock::now());
-        for elder in self.0.iter_mut().flatten() {
-            if elder.deadline.is_some_and(|deadline| deadline <= now) {
-                // One that is gone already is reaped in its time.
-                let _ = kill(elder.pid, elder.signal);
-                elder.signal = Signal::SIGKILL;
-                elder.deadline = Some(now + KILL_INTERVAL);
+        for place in &mut self.0 {
+            if let Some(elder) = place
+                && elder.deadline.is_some_and(|deadline| deadline <= now)
+            {
+                if children::signal(elder.pid, elder.signal) {
+                    elder.signal = Signal::SIGKILL;
+                    elder.deadline = Some(now + KILL_INTERVAL);
+                } else {
+                    // It is no child, so that its death would never be heard of.
+                    *place = None;
+                }
             }
         }
     }

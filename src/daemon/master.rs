@@ -11,7 +11,7 @@ use crate::elders::Elders;
 use crate::listen::{self, Inherited, Sockets};
 use crate::log::{self, ALERT};
 use crate::notify::{Notifier, Work};
-use crate::pool::{Common, Pool};
+use crate::pool::{self, Common, Pool};
 use crate::reload::Reload;
 use crate::spawn;
 use crate::status::Supervisor;
@@ -20,11 +20,11 @@ use crate::upgrade::{Check, Heritage, Program};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use preforkd_plan::pool::Phase;
 use preforkd_plan::reload::Standing;
 use preforkd_plan::time::Time;
+use preforkd_sys::children::{self, Death};
 use preforkd_sys::queue::Gauge;
 use preforkd_sys::{clock, limits, privileges, signals};
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -495,20 +495,18 @@ impl Master {
 
     fn reap(&mut self) {
         loop {
-            let status = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Ok(status) => status,
-                Err(Errno::EINTR) => continue,
+            let (pid, death) = match children::reap() {
+                Ok(Some(dead)) => dead,
+                Ok(None) => return,
                 Err(error) => {
                     tracing::error!("waitpid: {error}");
                     return;
                 }
             };
-            let Some(pid) = status.pid() else { continue };
-            if self.hand_over(pid, status)
+            if self.hand_over(pid, death)
                 || self.elders.reaped(pid)
-                || self.status.reaped(pid, status)
-                || self.check_reaped(pid, status)
+                || self.status.reaped(pid, death)
+                || self.check_reaped(pid, death)
             {
                 continue;
             }
@@ -516,19 +514,19 @@ impl Master {
             for pool in self.pools.values_mut() {
                 pool.learn_pids(&self.common);
             }
-            if !self.hand_over(pid, status) {
+            if !self.hand_over(pid, death) {
                 // A subreaper inherits what applications leave behind.
-                tracing::debug!("an orphan, {pid}, has ended: {status:?}");
+                tracing::debug!("an orphan, {pid}, has {}", pool::describe(death));
             }
         }
     }
 
     /// Tells the pool whose process `pid` was that it is dead. Returns whether there is such a pool.
-    fn hand_over(&mut self, pid: Pid, status: WaitStatus) -> bool {
+    fn hand_over(&mut self, pid: Pid, death: Death) -> bool {
         let common = &self.common;
         self.pools
             .values_mut()
-            .any(|pool| pool.reaped(pid, status, common))
+            .any(|pool| pool.reaped(pid, death, common))
     }
 
     fn clean_up(&mut self) {

@@ -22,19 +22,20 @@ use crate::upgrade::Testament;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
-use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use preforkd_plan::pool::{Action, Event, Phase, Pool as Plan, Timeouts, View};
 use preforkd_plan::reload::Standing;
 use preforkd_plan::scale::Mode;
 use preforkd_plan::slot;
 use preforkd_plan::time::Time;
+use preforkd_sys::children::Death;
 use preforkd_sys::clock;
 use preforkd_sys::queue::{Gauge, Queue, Target};
 use preforkd_sys::scoreboard::{Scoreboard, State};
 use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{LogSettings, ToMold, ToWorker};
 use preforkd_worker::status::Pages;
+pub use process::describe;
 use process::{Process, take_output};
 use std::fs::File;
 use std::io;
@@ -367,7 +368,11 @@ impl Pool {
                 self.on(Event::Notice);
             }
             Token::Listener { .. } => self.on(Event::Notice),
-            Token::Control { slot, .. } => self.worker_messages(slot, common),
+            Token::Control { slot, .. } => {
+                if self.worker_messages(slot, common) {
+                    self.channel_ended(slot);
+                }
+            }
             Token::MoldControl { .. } => self.mold_messages(common),
             Token::Output { slot, stream, .. } => {
                 let pool = &self.config;
@@ -406,9 +411,9 @@ impl Pool {
     /// A process has died. Returns whether it was one of this pool's.
     ///
     /// A worker that a mold forked is known when its first message has been read; see [`Self::learn_pids`].
-    pub fn reaped(&mut self, pid: Pid, status: WaitStatus, common: &Common) -> bool {
+    pub fn reaped(&mut self, pid: Pid, death: Death, common: &Common) -> bool {
         if let Some(process) = self.mold.take_if(|mold| mold.spawned.pid == Some(pid)) {
-            self.mold_died(process, status);
+            self.mold_died(process, death);
             return true;
         }
         let is_it = |process: &Option<Process>| {
@@ -423,7 +428,7 @@ impl Pool {
             // What it said last matters as well: that it was ready, or over its time.
             self.worker_messages(number, common);
             if let Some(process) = self.workers[slot].take() {
-                self.worker_died(number, process, Some(status));
+                self.worker_died(number, process, Some(death));
             }
         }
         true
@@ -435,17 +440,19 @@ impl Pool {
             if self.workers[slot as usize]
                 .as_ref()
                 .is_some_and(|process| process.spawned.pid.is_none())
+                && self.worker_messages(slot, common)
             {
-                self.worker_messages(slot, common);
+                self.channel_ended(slot);
             }
         }
     }
 
     /// Does what follows from all that has happened.
     pub fn settle(&mut self, common: &Common) {
-        self.dirty = false;
-        // Each round performs something or is the last; the bound is for a race that never ends.
-        for _ in 0..16 {
+        // If a race never ends it goes on after the others have had their turn.
+        self.dirty = true;
+        // Each round performs something or is the last.
+        for round in 0..16 {
             let mut actions = std::mem::take(&mut self.actions);
             let sight = Sight {
                 board: &self.board,
@@ -472,12 +479,17 @@ impl Pool {
                 );
             }
             let quiet = actions.is_empty();
+            if quiet && round == 0 && self.plan.census().starting == 0 {
+                // Those who are gone are not wanted back.
+                self.lost = 0;
+            }
             for action in actions {
                 self.perform(action, common);
             }
             let (low, high) = self.plan.watermarks();
             self.board.set_watermarks(low, high);
             if quiet && self.actions.is_empty() && !self.has_missed_a_turn(low, high) {
+                self.dirty = false;
                 break;
             }
         }
@@ -565,7 +577,11 @@ impl Pool {
             }
             Action::Spawn { slot } => {
                 if let Err(error) = self.spawn(slot, common) {
-                    tracing::error!("[pool {}] fork() failed: {error}", self.config.name);
+                    let what = match self.config.application {
+                        Application::Hello => "fork() failed",
+                        Application::Wsgi(_) => "cannot start a worker",
+                    };
+                    tracing::error!("[pool {}] {what}: {error}", self.config.name);
                     self.on(Event::SpawnFailed { slot });
                 }
             }
@@ -627,9 +643,6 @@ impl Pool {
             }
             (Application::Wsgi(_), None) => return Err(io::Error::other("the mold is gone")),
         };
-        if let Some(pid) = spawned.pid {
-            self.log_started(pid);
-        }
         watch(
             &spawned,
             common,
@@ -643,6 +656,9 @@ impl Pool {
                 stream,
             },
         )?;
+        if let Some(pid) = spawned.pid {
+            self.log_started(pid);
+        }
         self.workers[slot as usize] = Some(Process::new(spawned));
         Ok(())
     }
@@ -676,9 +692,13 @@ impl Pool {
             return;
         };
         process.leaving |= signal == Signal::SIGTERM;
-        process.signal(signal);
-        if process.spawned.pid.is_none() && signal == Signal::SIGKILL {
-            self.kill_unborn(slot);
+        let there = process.signal(signal);
+        if signal == Signal::SIGKILL && !there {
+            if process.spawned.pid.is_none() {
+                self.kill_unborn(slot);
+            } else {
+                self.let_go(slot);
+            }
         }
     }
 
@@ -700,6 +720,19 @@ impl Pool {
             }
             // The mold that was asked is gone. Should the worker exist after all, it leaves at the end of its channel.
             Some(_) | None => self.worker_died(slot, process, None),
+        }
+    }
+
+    /// A worker that is not this process's child, since something of the pool's has made itself a reaper of orphans: its
+    /// death would never be heard of, and a signal might hit another. If it lives it leaves at the end of its channel.
+    pub(super) fn let_go(&mut self, slot: u32) {
+        if let Some(process) = self.workers[slot as usize].take() {
+            tracing::warn!(
+                "[pool {}] child {} is not a child of this daemon, letting go of it",
+                self.config.name,
+                process.pid_text()
+            );
+            self.worker_died(slot, process, None);
         }
     }
 

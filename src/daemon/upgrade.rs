@@ -9,14 +9,15 @@ use crate::elders::Elder;
 use crate::listen::{Inherited, Listener, Sockets};
 use crate::master::Master;
 use crate::output::{Held, Output};
+use crate::pool::describe;
 use crate::reload::Refused;
 use crate::spawn;
 use crate::token::Token;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::WaitStatus;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::time::Time;
+use preforkd_sys::children::{self, Death};
 use preforkd_sys::{clock, handover, limits};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -267,16 +268,16 @@ impl Master {
         {
             check.deadline = check.deadline + CHECK_TIMEOUT;
             // One that is gone already is reaped in its time.
-            let _ = kill(check.pid, Signal::SIGKILL);
+            children::signal(check.pid, Signal::SIGKILL);
         }
     }
 
     /// A process has died. Returns whether it was the new program, in which case what follows has been done.
-    pub fn check_reaped(&mut self, pid: Pid, status: WaitStatus) -> bool {
+    pub fn check_reaped(&mut self, pid: Pid, death: Death) -> bool {
         let Some(mut check) = self.check.take_if(|check| check.pid == pid) else {
             return false;
         };
-        if matches!(status, WaitStatus::Exited(_, 0)) {
+        if death == Death::Exited(0) {
             self.become_successor();
             self.reload_next();
             return true;
@@ -288,7 +289,10 @@ impl Master {
         for line in check.said.lines() {
             tracing::error!("the new program says: {}", line.text());
         }
-        tracing::error!("the new program refuses to take over ({status:?})");
+        tracing::error!(
+            "the new program refuses to take over: it {}",
+            describe(death)
+        );
         self.reload_failed();
         self.reload_next();
         true

@@ -5,10 +5,10 @@
 //!
 //! Only a process with one thread is forked: in a child of any other, a lock may be held by a thread that is not there.
 
+use crate::children::{self, Death};
 use crate::{fds, signals};
 use nix::libc;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
@@ -131,15 +131,9 @@ pub fn siblings(
         }
         exit_now(i32::try_from(count).unwrap_or(0))
     })?;
-    loop {
-        match waitpid(middle, None) {
-            Ok(WaitStatus::Exited(_, made)) => return Ok(usize::try_from(made).unwrap_or(0)),
-            Ok(WaitStatus::Signaled(..)) => {
-                return Err(io::Error::other("the middle process of a fork was killed"));
-            }
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    match children::wait_for(middle)? {
+        Death::Exited(made) => Ok(usize::try_from(made).unwrap_or(0)),
+        Death::Signaled { .. } => Err(io::Error::other("the middle process of a fork was killed")),
     }
 }
 

@@ -6,6 +6,7 @@
 //! # Layout
 //! * [`clock`]: the monotonic clock
 //! * [`fork`]: children that never return into their parent's code
+//! * [`children`]: their deaths, and signals to them
 //! * [`detach`]: going into the background
 //! * [`limits`]: limits of this process
 //! * [`signals`]: dispositions and masks of a new child
@@ -22,6 +23,7 @@
 pub mod acl;
 pub mod board;
 pub mod channel;
+pub mod children;
 pub mod clock;
 pub mod detach;
 pub mod fds;

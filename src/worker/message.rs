@@ -37,6 +37,9 @@ pub const BOOTSTRAP: &str = "import sys, importlib.machinery as machinery; \
 /// Bytes of text that a message to the master may carry; more is cut.
 pub const MAX_TEXT: usize = 4096;
 
+/// Bytes that a message to the master may have: a tag, a length and a text.
+pub const MAX_FROM_CHILD: usize = 1 + 8 + MAX_TEXT;
+
 /// What the master tells a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToWorker {

@@ -264,7 +264,12 @@ fn a_tcp_socket_from_the_service_manager_is_used() {
 
 #[test]
 fn readiness_and_end_are_told_to_the_service_manager() {
-    let setup = Setup::new().pool("hello", HELLO);
+    // A pool that starts nobody before somebody comes is ready when it can.
+    let setup = Setup::new().pool("hello", HELLO).wsgi(
+        "probe",
+        PROBE,
+        "pm = ondemand\npm.max_children = 2",
+    );
     let path = setup.folder.path("notify.sock");
     let manager = UnixDatagram::bind(&path).expect("it can be bound");
     manager

@@ -9,6 +9,7 @@ mod access;
 mod configuration;
 mod daemonize;
 mod death;
+mod distrust;
 mod hello;
 mod isolation;
 mod kept;

@@ -180,7 +180,7 @@ fn is_started_anew_when_it_dies_and_ends_with_the_daemon() {
         .start();
     let first = service(&daemon);
     first.signal(Signal::SIGKILL);
-    daemon.wait_for_line("the status service, *, has died");
+    daemon.wait_for_line("the status service, *, exited on signal 9 (SIGKILL)");
     until("another answers", || {
         let second = service(&daemon);
         second.pid != first.pid && ask(&service_address(&daemon), "/").status == 200

@@ -3,13 +3,13 @@
 use super::process::{Process, describe, drain, tell_held};
 use super::{Pool, now};
 use nix::sys::signal::Signal;
-use nix::sys::wait::WaitStatus;
 use preforkd_plan::pool::Event;
+use preforkd_sys::children::Death;
 
 impl Pool {
-    pub(super) fn mold_died(&mut self, mut process: Process, status: WaitStatus) {
+    pub(super) fn mold_died(&mut self, mut process: Process, death: Death) {
         drain(&mut process, "mold", &self.config);
-        let (how, clean) = describe(status);
+        let (how, clean) = (describe(death), death == Death::Exited(0));
         let after = now().since(process.started).as_secs_f64();
         let text = format!(
             "[pool {}] mold {} {how} after {after:.6} seconds from start",
@@ -28,20 +28,15 @@ impl Pool {
         self.on(Event::MoldGone);
     }
 
-    pub(super) fn worker_died(
-        &mut self,
-        slot: u32,
-        mut process: Process,
-        status: Option<WaitStatus>,
-    ) {
+    pub(super) fn worker_died(&mut self, slot: u32, mut process: Process, death: Option<Death>) {
         drain(&mut process, "child", &self.config);
         let served = self
             .board
             .entry(slot)
             .is_some_and(|entry| entry.requests > 0);
         let repeated = self.tell_failure(&mut process, "child");
-        if let Some(status) = status {
-            let (how, clean) = describe(status);
+        if let Some(death) = death {
+            let (how, clean) = (describe(death), death == Death::Exited(0));
             let after = now().since(process.started).as_secs_f64();
             let text = format!(
                 "[pool {}] child {} {how} after {after:.6} seconds from start",
@@ -49,7 +44,8 @@ impl Pool {
                 process.pid_text()
             );
             // A worker that was told to end at once has no other way.
-            let as_told = clean || matches!(status, WaitStatus::Signaled(_, Signal::SIGTERM, _));
+            let as_told = clean
+                || matches!(death, Death::Signaled { number, .. } if number == Signal::SIGTERM as i32);
             match (process.leaving && as_told || repeated, clean) {
                 (true, _) => tracing::debug!("{text}"),
                 (false, true) => tracing::info!("{text}"),

@@ -6,37 +6,70 @@ use crate::config::Application;
 use crate::output::Held;
 use crate::spawn;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use preforkd_plan::pool::Event;
+use preforkd_plan::scale::Mode;
 use preforkd_plan::time::Time;
-use preforkd_sys::channel::MAX_MESSAGE;
-use preforkd_worker::message::{FromMold, FromWorker, PROTOCOL};
+use preforkd_sys::channel::Channel;
+use preforkd_sys::children;
+use preforkd_worker::message::{FromMold, FromWorker, MAX_FROM_CHILD, Malformed, PROTOCOL};
 use preforkd_worker::status::summary::{Summary, visible};
 use std::io;
 
+/// Messages taken from one process at one time, so that one that never stops keeps the master from nobody.
+const MESSAGES: usize = 300;
+
+/// What there is on a channel.
+enum Heard<Message> {
+    Nothing,
+    /// It is closed.
+    End,
+    /// Who sends such is of no use any more.
+    Nonsense,
+    /// A message, and who sent it.
+    Message(Message, Option<Pid>),
+}
+
+fn hear<Message>(
+    channel: &Channel,
+    decode: impl Fn(&[u8]) -> Result<Message, Malformed>,
+) -> Heard<Message> {
+    let mut buffer = [0; MAX_FROM_CHILD];
+    match channel.try_receive(&mut buffer) {
+        Ok(received) if received.length == 0 => Heard::End,
+        Ok(received) => match decode(&buffer[..received.length]) {
+            Ok(message) => Heard::Message(message, received.sender),
+            Err(Malformed) => Heard::Nonsense,
+        },
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Heard::Nonsense,
+        Err(_) => Heard::End,
+    }
+}
+
 impl Pool {
-    pub(super) fn worker_messages(&mut self, slot: u32, common: &Common) {
-        let mut buffer = [0; MAX_MESSAGE / 8];
-        while let Some(Some(process)) = self.workers.get_mut(slot as usize) {
-            let received = match process.spawned.control.try_receive(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                other => other.ok(),
+    /// Takes in what a worker says. Returns whether its channel has come to its end, or is of no use any more; see
+    /// [`Self::channel_ended`].
+    pub(super) fn worker_messages(&mut self, slot: u32, common: &Common) -> bool {
+        for _ in 0..MESSAGES {
+            let Some(Some(process)) = self.workers.get_mut(slot as usize) else {
+                return false;
             };
-            let message = match &received {
-                Some(received) if received.length > 0 => {
-                    FromWorker::decode(&buffer[..received.length]).ok()
+            let (message, sender) = match hear(&process.spawned.control, FromWorker::decode) {
+                Heard::Nothing => return false,
+                Heard::Message(message, sender) => (message, sender),
+                end @ (Heard::End | Heard::Nonsense) => {
+                    let _ = common.epoll.delete(&process.spawned.control);
+                    if matches!(end, Heard::Nonsense) {
+                        tracing::warn!(
+                            "[pool {}] child {} sends what makes no sense, killing it",
+                            self.config.name,
+                            process.pid_text()
+                        );
+                        process.signal(Signal::SIGKILL);
+                    }
+                    return true;
                 }
-                _ => None,
-            };
-            let sender = received.and_then(|received| received.sender);
-            let Some(message) = message else {
-                // Its end, or nonsense: either way it is not to be listened to any more. One with a pid is reaped.
-                let _ = common.epoll.delete(&process.spawned.control);
-                if process.spawned.pid.is_none()
-                    && let Some(process) = self.workers[slot as usize].take()
-                {
-                    self.worker_died(slot, process, None);
-                }
-                return;
             };
             match message {
                 FromWorker::Hello => {
@@ -70,6 +103,23 @@ impl Pool {
                 }
             }
         }
+        false
+    }
+
+    /// A worker's channel is of no use any more, and its death, if it was not reaped just now, is still to come.
+    pub(super) fn channel_ended(&mut self, slot: u32) {
+        let Some(Some(process)) = self.workers.get(slot as usize) else {
+            return;
+        };
+        match process.spawned.pid {
+            Some(pid) if children::is_child(pid) => {}
+            Some(_) => self.let_go(slot),
+            None => {
+                if let Some(process) = self.workers[slot as usize].take() {
+                    self.worker_died(slot, process, None);
+                }
+            }
+        }
     }
 
     fn log_timeout(&self, slot: u32) {
@@ -91,23 +141,30 @@ impl Pool {
     }
 
     pub(super) fn mold_messages(&mut self, common: &Common) {
-        let mut buffer = [0; MAX_MESSAGE / 8];
-        while let Some(mold) = &mut self.mold {
-            let message = match mold.spawned.control.try_receive(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(received) if received.length > 0 => {
-                    FromMold::decode(&buffer[..received.length]).ok()
+        for _ in 0..MESSAGES {
+            let Some(mold) = &mut self.mold else { return };
+            let message = match hear(&mold.spawned.control, FromMold::decode) {
+                Heard::Nothing => return,
+                Heard::Message(message, _) => message,
+                Heard::End => {
+                    // Its death will be seen. One that has not come up is about to say why; if it hangs instead, its
+                    // deadline ends it.
+                    let _ = common.epoll.delete(&mold.spawned.control);
+                    if mold.held.is_none() {
+                        mold.signal(Signal::SIGTERM);
+                    }
+                    return;
                 }
-                Ok(_) | Err(_) => None,
-            };
-            let Some(message) = message else {
-                // Its end, or nonsense, after which it is of no use. Its death will be seen. One that has not come up
-                // is about to say why; if it hangs instead, its deadline ends it.
-                let _ = common.epoll.delete(&mold.spawned.control);
-                if mold.held.is_none() {
-                    mold.signal(Signal::SIGTERM);
+                Heard::Nonsense => {
+                    let _ = common.epoll.delete(&mold.spawned.control);
+                    tracing::warn!(
+                        "[pool {}] mold {} sends what makes no sense, killing it",
+                        self.config.name,
+                        mold.pid_text()
+                    );
+                    mold.signal(Signal::SIGKILL);
+                    return;
                 }
-                return;
             };
             match message {
                 FromMold::Hello { protocol } if protocol != PROTOCOL => {
@@ -128,6 +185,8 @@ impl Pool {
                         mold.pid_text(),
                         self.generation
                     );
+                    // Without anybody who comes, nobody else is going to.
+                    self.decided |= matches!(self.config.limits.mode, Mode::Ondemand { .. });
                     self.on(Event::MoldReady);
                 }
                 FromMold::Threads { names } => {

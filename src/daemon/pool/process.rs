@@ -6,9 +6,9 @@ use crate::log::{self, Said};
 use crate::output::{Held, Line, Output};
 use crate::spawn::Spawned;
 use nix::sys::epoll::Epoll;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::WaitStatus;
+use nix::sys::signal::Signal;
 use preforkd_plan::time::Time;
+use preforkd_sys::children::{self, Death};
 
 /// A worker or a mold.
 #[derive(Debug)]
@@ -31,11 +31,11 @@ impl Process {
         }
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.spawned.pid {
-            // A process that is gone already is reaped in its time.
-            let _ = kill(pid, signal);
-        }
+    /// Sends it a signal. Returns whether it is there to get it: one that has died and has not been reaped is.
+    pub(super) fn signal(&self, signal: Signal) -> bool {
+        self.spawned
+            .pid
+            .is_some_and(|pid| children::signal(pid, signal))
     }
 
     pub(super) fn pid_text(&self) -> String {
@@ -113,17 +113,41 @@ fn tell(line: Line<'_>, stream: usize, kind: &str, pid: &str, pool: &config::Poo
     });
 }
 
-/// How a process ended, in php-fpm's words, and whether it did so by itself and without complaint.
-pub(super) fn describe(status: WaitStatus) -> (String, bool) {
-    match status {
-        WaitStatus::Exited(_, code) => (format!("exited with code {code}"), code == 0),
-        WaitStatus::Signaled(_, signal, dumped) => {
-            let dumped = if dumped { " - core dumped" } else { "" };
-            (
-                format!("exited on signal {} ({signal}{dumped})", signal as i32),
-                false,
-            )
+/// How a process ended, in php-fpm's words.
+pub fn describe(death: Death) -> String {
+    match death {
+        Death::Exited(code) => format!("exited with code {code}"),
+        Death::Signaled { number, core } => {
+            // Real-time signals have none.
+            let name = Signal::try_from(number).map_or("", Signal::as_str);
+            let dumped = if core { "core dumped" } else { "" };
+            let between = if name.is_empty() || dumped.is_empty() {
+                ""
+            } else {
+                " - "
+            };
+            match format!("{name}{between}{dumped}").as_str() {
+                "" => format!("exited on signal {number}"),
+                more => format!("exited on signal {number} ({more})"),
+            }
         }
-        other => (format!("ended ({other:?})"), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deaths_are_told_in_php_fpms_words() {
+        let signaled = |number, core| describe(Death::Signaled { number, core });
+        assert_eq!(describe(Death::Exited(3)), "exited with code 3");
+        assert_eq!(signaled(9, false), "exited on signal 9 (SIGKILL)");
+        assert_eq!(
+            signaled(11, true),
+            "exited on signal 11 (SIGSEGV - core dumped)"
+        );
+        assert_eq!(signaled(35, false), "exited on signal 35");
+        assert_eq!(signaled(35, true), "exited on signal 35 (core dumped)");
     }
 }

@@ -4,14 +4,15 @@
 use super::desk::Desk;
 use super::service;
 use crate::output::Output;
+use crate::pool::describe;
 use crate::spawn::{c_string, finish, null, output_pipe};
 use crate::token::Token;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::WaitStatus;
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, User, chdir, setsid};
 use preforkd_plan::respawn::Respawn;
 use preforkd_plan::time::Time;
+use preforkd_sys::children::{self, Death};
 use preforkd_sys::{clock, fork, privileges, title};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -118,16 +119,19 @@ impl Supervisor {
         for (pid, deadline) in &mut self.leaving {
             if *deadline <= now() {
                 // One that is gone already is reaped in its time.
-                let _ = kill(*pid, Signal::SIGKILL);
+                children::signal(*pid, Signal::SIGKILL);
                 *deadline = now() + LEAVES_WITHIN;
             }
         }
     }
 
     /// A process has died. Returns whether it was the service.
-    pub fn reaped(&mut self, pid: Pid, status: WaitStatus) -> bool {
+    pub fn reaped(&mut self, pid: Pid, death: Death) -> bool {
         if let Some(running) = self.running.take_if(|running| running.pid == pid) {
-            tracing::warn!("the status service, {pid}, has died: {status:?}; it is started anew");
+            tracing::warn!(
+                "the status service, {pid}, {}; it is started anew",
+                describe(death)
+            );
             self.respawn.survived(now(), running.started, false);
             self.back_off();
             return true;

@@ -1,12 +1,14 @@
 //! Forking, in a process with one thread.
 
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, pipe, read, write};
+use nix::unistd::{Pid, getpid, getppid, pause, pipe, read, write};
+use preforkd_sys::children::{Death, is_child, signal, wait_for};
 use preforkd_sys::fork::{EX_SOFTWARE, exit_now, fork, siblings};
 use std::sync::mpsc;
 
-const CASES: [(&str, fn()); 5] = [
+const CASES: [(&str, fn()); 7] = [
     (
         "a child exits with its own status",
         a_child_exits_with_its_own_status,
@@ -26,6 +28,14 @@ const CASES: [(&str, fn()); 5] = [
     (
         "a process with threads is not forked",
         a_process_with_threads_is_not_forked,
+    ),
+    (
+        "a death is told whatever the signal",
+        a_death_is_told_whatever_the_signal,
+    ),
+    (
+        "only who is a child gets a signal",
+        only_who_is_a_child_gets_a_signal,
     ),
 ];
 
@@ -91,4 +101,36 @@ fn a_process_with_threads_is_not_forked() {
     assert!(thread.join().is_ok());
     let pid = fork(|| exit_now(0)).expect("it is alone again");
     assert_eq!(status(pid), WaitStatus::Exited(pid, 0));
+}
+
+fn a_death_is_told_whatever_the_signal() {
+    for number in [libc::SIGKILL, libc::SIGRTMIN() + 1, libc::SIGRTMAX()] {
+        let child = fork(|| {
+            // SAFETY: it touches no memory.
+            unsafe { libc::raise(number) };
+            exit_now(0)
+        });
+        let death = wait_for(child.expect("it can be forked"));
+        let core = false;
+        assert_eq!(death, Ok(Death::Signaled { number, core }));
+    }
+}
+
+fn only_who_is_a_child_gets_a_signal() {
+    for stranger in [getppid(), getpid(), Pid::from_raw(-1), Pid::from_raw(0)] {
+        assert!(!is_child(stranger), "{stranger}");
+        assert!(!signal(stranger, Signal::SIGCONT), "{stranger}");
+    }
+    let child = fork(|| {
+        loop {
+            pause();
+        }
+    });
+    let child = child.expect("it can be forked");
+    assert!(signal(child, Signal::SIGTERM));
+    assert!(is_child(child), "dead or not, nobody has reaped it");
+    let (number, core) = (libc::SIGTERM, false);
+    assert_eq!(wait_for(child), Ok(Death::Signaled { number, core }));
+    assert!(!is_child(child), "it has been reaped");
+    assert_eq!(wait_for(child), Err(nix::Error::ECHILD));
 }

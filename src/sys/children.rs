@@ -1,0 +1,91 @@
+//! The deaths of children, and signals to them.
+//!
+//! The status of a death is decoded here, since the typed calls know no real-time signals: they fail for a child that
+//! one has killed, after they have reaped it.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// By itself.
+    Exited(i32),
+    /// By a signal.
+    Signaled {
+        /// The signal's number, which may be of a real-time one.
+        number: i32,
+        /// Whether it left a core dump.
+        core: bool,
+    },
+}
+
+impl Death {
+    fn of(status: libc::c_int) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signaled {
+                number: libc::WTERMSIG(status),
+                core: libc::WCOREDUMP(status),
+            }
+        } else {
+            Self::Exited(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+/// Reaps a child that has ended; None when there is none now. Never waits.
+///
+/// # Errors
+/// What `waitpid(2)` gives, but for ECHILD and EINTR.
+pub fn reap() -> nix::Result<Option<(Pid, Death)>> {
+    match wait(-1, libc::WNOHANG) {
+        Ok((0, _)) | Err(Errno::ECHILD) => Ok(None),
+        Ok((pid, death)) => Ok(Some((Pid::from_raw(pid), death))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for the end of one child.
+///
+/// # Errors
+/// ECHILD when it is no child, or when SIGCHLD is ignored, so that nothing is left to wait for.
+pub fn wait_for(child: Pid) -> nix::Result<Death> {
+    wait(child.as_raw(), 0).map(|(_, death)| death)
+}
+
+fn wait(which: libc::pid_t, flags: libc::c_int) -> nix::Result<(libc::pid_t, Death)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: the kernel writes the status into a variable that lives here.
+        match Errno::result(unsafe { libc::waitpid(which, &raw mut status, flags) }) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|pid| (pid, Death::of(status))),
+        }
+    }
+}
+
+/// Whether `pid` is a child of this process that has not been reaped, so that nobody else can have its number.
+#[must_use]
+pub fn is_child(pid: Pid) -> bool {
+    let Ok(id) = libc::id_t::try_from(pid.as_raw()) else {
+        return false;
+    };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: a siginfo is integers and pointers that are never followed, for which zeroes are a value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel writes into a variable that lives here.
+        match Errno::result(unsafe { libc::waitid(libc::P_PID, id, &raw mut info, flags) }) {
+            Err(Errno::EINTR) => {}
+            other => return other.is_ok(),
+        }
+    }
+}
+
+/// Sends a signal to a child, and to nobody else: not to a process that has got the number of one that is gone, nor to
+/// one whose number somebody made up. Returns whether it was sent.
+pub fn signal(child: Pid, signal: Signal) -> bool {
+    is_child(child) && kill(child, signal).is_ok()
+}
