@@ -144,8 +144,9 @@ impl<'a> PoolChecker<'a, '_> {
         let application = self.application(chroot.as_deref());
         self.told_to_mold();
         let env = self.env();
-        let on_unix = matches!(listen, Some(Listen::Unix(_)));
-        let request_path = |setting: &Setting<String>| optional(setting);
+        let on_unix = [&listen, &status_listen]
+            .iter()
+            .any(|listen| matches!(listen, Some(Listen::Unix(_))));
         Some(Pool {
             name: self.section.name.clone(),
             prefix: self.prefix().map(|(_, prefix)| prefix),
@@ -174,9 +175,9 @@ impl<'a> PoolChecker<'a, '_> {
             request_slowlog_timeout: some_time(&raw.request_slowlog_timeout)?,
             request_slowlog_trace_depth: *raw.request_slowlog_trace_depth.value()?,
             slowlog,
-            status_path: request_path(&raw.status_path)?,
+            status_path: optional(&raw.status_path)?,
             status_listen,
-            ping_path: request_path(&raw.ping_path)?,
+            ping_path: optional(&raw.ping_path)?,
             ping_response: raw.ping_response.value()?.clone(),
             access_log,
             access_format: raw.access_format.value()?.clone(),

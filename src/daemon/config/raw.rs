@@ -43,6 +43,9 @@ pub struct Entry {
     pub key: Option<String>,
     /// The value, with `$pool` expanded.
     pub text: String,
+    /// Whether there is nothing to the right of the `=`, not even something that has come to nothing. As in php-fpm,
+    /// a directive without a default is unset then: its stock file has `chroot =` and the like.
+    pub blank: bool,
 }
 
 impl Entry {
@@ -96,6 +99,10 @@ pub enum Setting<T> {
 impl<T> Setting<T> {
     /// Takes what an entry was parsed to, or passes on what is wrong with it.
     pub fn set(&mut self, entry: &Entry, parsed: Result<T, String>) -> Result<(), String> {
+        if entry.blank {
+            *self = Setting::Unset;
+            return Ok(());
+        }
         match entry.has_value().and(parsed) {
             Ok(value) => {
                 *self = Setting::Given(Given {

@@ -75,6 +75,8 @@ struct Written {
     section: String,
     /// `name = value`, if the line has been understood that far.
     subject: Option<String>,
+    /// Whether nothing is written as the value.
+    blank: bool,
 }
 
 struct Reader<'a> {
@@ -124,6 +126,7 @@ impl<'a> Reader<'a> {
         self.files += 1;
         let file: Arc<Path> = path.into();
         for (index, line) in read_bounded(path)?.split(|byte| *byte == b'\n').enumerate() {
+            let blank = is_blank(line);
             let line = scan::scan(line, self.surroundings.variable);
             if line == Ok(Line::Blank) {
                 continue;
@@ -140,6 +143,7 @@ impl<'a> Reader<'a> {
                 },
                 section: self.section_name(place).to_owned(),
                 subject: None,
+                blank,
             };
             match line {
                 Ok(Line::Blank) => {}
@@ -189,6 +193,7 @@ impl<'a> Reader<'a> {
                 origin: origin.clone(),
                 section: name.clone(),
                 subject: None,
+                blank: false,
             };
             let rule = format!("the name of a pool must have from 1 to {MAX_POOL_NAME} bytes");
             self.problem(written, rule);
@@ -244,6 +249,7 @@ impl<'a> Reader<'a> {
             name: directive.name,
             key,
             text: self.expand_pool(place, value)?,
+            blank: written.blank && directive.shape == Shape::One && directive.default.is_none(),
         };
         match (directive.reader, place) {
             (Kind::Include, _) => {
@@ -364,9 +370,16 @@ fn defaults() -> impl Iterator<Item = (&'static Directive, Entry)> {
             name: directive.name,
             key: None,
             text: directive.default?.to_owned(),
+            blank: false,
         };
         Some((directive, entry))
     })
+}
+
+/// Whether a line has nothing to the right of its `=`.
+fn is_blank(line: &[u8]) -> bool {
+    let value = line.splitn(2, |byte| *byte == b'=').nth(1);
+    value.is_some_and(|value| matches!(value.trim_ascii(), [] | [b';', ..]))
 }
 
 fn unknown(name: &str) -> String {

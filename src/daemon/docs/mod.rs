@@ -86,6 +86,7 @@ fn kind(directive: &Directive) -> String {
         name: directive.name,
         key: Some("KEY".to_owned()),
         text: "\0".to_owned(),
+        blank: false,
     };
     let refused = match directive.reader {
         Reader::Include => Err("must be a path or a pattern".to_owned()),

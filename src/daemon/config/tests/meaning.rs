@@ -302,6 +302,13 @@ fn the_three_modes() {
 }
 
 #[test]
+fn a_directive_without_a_value_is_unset() {
+    let pool =
+        the_pool("chdir = @/dir\nchdir =\nchroot = ; none\nlisten.acl_users=\naccess.log = \n");
+    assert_eq!((pool.chdir, pool.access_log), (None, None));
+}
+
+#[test]
 fn a_computed_start_is_said_in_php_fpms_words() {
     let lines = "pm = dynamic\npm.min_spare_servers = 1\npm.max_spare_servers = 4";
     assert_eq!(

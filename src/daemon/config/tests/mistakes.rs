@@ -173,8 +173,12 @@ fn one_mistake_in_a_line() {
         ("wsgi.warmup = /", "wsgi.warmup = /: is written wsgi.warmup[] = VALUE".to_owned()),
         ("wsgi.warmup[x] = /", "wsgi.warmup[x] = /: is written wsgi.warmup[] = VALUE".to_owned()),
         (
-            "chdir = ",
-            "chdir = : has no value; leave the line out for the default".to_owned(),
+            "listen.mode = ; rw",
+            "listen.mode = : has no value; leave the line out for the default".to_owned(),
+        ),
+        (
+            "wsgi.warmup[] =",
+            "wsgi.warmup[] = : has no value; leave the line out for the default".to_owned(),
         ),
         (
             "chdir = ${NOPE}",
@@ -511,14 +515,7 @@ fn an_include_that_matches_nothing_where_the_pools_should_be() {
 #[test]
 fn empty_values() {
     let rule = "has no value; leave the line out for the default";
-    for name in [
-        "listen",
-        "user",
-        "chdir",
-        "pythonpath[]",
-        "pm.max_children",
-        "include",
-    ] {
+    for name in ["listen.mode", "pythonpath[]", "clear_env", "include"] {
         assert_eq!(
             told_of_pool(&format!("{name} =")),
             [format!("6: [pool site] {name} = : {rule}")]
@@ -531,7 +528,7 @@ fn a_wrong_value_is_told_once() {
     // None of these is also missing, nor compared with anything.
     assert_eq!(
         told_as(ROOT, "[a]\nlisten =\npm =\npm.max_children =\nuser =\napp =\ninclude =\nprefix =\nlisten.mode =").len(),
-        8
+        7
     );
     assert_eq!(
         told("[a]\nprefix = x\nlisten = a.sock\npm = dynamic\npm.max_children = x\npm.min_spare_servers = 2\npm.max_spare_servers = x\napp = x\nchdir = x").len(),

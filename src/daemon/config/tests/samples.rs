@@ -195,6 +195,7 @@ fn every_default_is_right() {
             name: directive.name,
             key: None,
             text: default.to_owned(),
+            blank: false,
         };
         let set = match directive.reader {
             Reader::Global { set, .. } => set(&mut RawGlobal::default(), &entry),
