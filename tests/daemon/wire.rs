@@ -304,7 +304,7 @@ fn half_a_header_is_noted() {
     half.send(&Request::get("/").bytes(1, 0)[..4])
         .expect("it is open");
     drop(half);
-    daemon.wait_for_line("DEBUG: [pool hello] child *: connection dropped: malformed request: it ends in the middle of its header");
+    daemon.wait_for_line("DEBUG: *[pool hello] child *: connection dropped: malformed request: it ends in the middle of its header");
 }
 
 /// The time of a request does not run before the request has begun.
