@@ -41,6 +41,8 @@ pub fn settings(pool: &Pool) -> LogSettings {
             suppress: pool.access_suppress.clone(),
         }),
         has_slow_log: pool.slowlog.is_some(),
+        slow_timeout: pool.request_slowlog_timeout.unwrap_or_default(),
+        trace_depth: pool.request_slowlog_trace_depth,
         zone: if pool.access_log.is_some() || pool.slowlog.is_some() {
             local_zone()
         } else {

@@ -69,6 +69,7 @@ impl Shared<'_> {
             capacity: self.pool.limits.max_children,
             max_requests: self.pool.max_requests,
             terminate_timeout: self.pool.request_terminate_timeout.unwrap_or_default(),
+            track_finished: self.pool.track_finished,
             allowed_clients: self.pool.allowed_clients.clone(),
             notes: self.notes,
             pages: self.pages.cloned().map(Box::new),

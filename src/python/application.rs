@@ -14,10 +14,12 @@ use crate::failure;
 use crate::file_wrapper::FileWrapper;
 use crate::input::Input;
 use crate::respond::{Failure, respond};
+use crate::stack::Stack;
 use crate::start_response::Responder;
 use crate::stray;
 use crate::transaction::{State, Transaction};
 use preforkd_worker::message::MoldSettings;
+use preforkd_worker::trace::Tracer;
 use preforkd_worker::{Application, Blocking, Exchange, exchange};
 use pyo3::exceptions::{PyConnectionError, PyTimeoutError};
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -124,6 +126,10 @@ impl Wsgi {
 impl Application for Wsgi {
     fn serve(&mut self, exchange: Box<Exchange>) -> Box<Exchange> {
         Python::attach(|py| self.answer(py, exchange))
+    }
+
+    fn tracer(&self) -> Box<dyn Tracer> {
+        Python::attach(|py| Box::new(Stack::of_this_thread(py)))
     }
 
     fn blocking(&self) -> Blocking {

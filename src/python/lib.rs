@@ -21,6 +21,7 @@
 //! * [`respond`], [`answer`]: the rest of it
 //! * [`file_wrapper`]: what an application may wrap a file in
 //! * [`stray`]: children of the application that must not become workers
+//! * [`stack`]: where the application is, for the slow log
 //! * [`failure`]: what the log and the client get when something goes wrong
 
 mod answer;
@@ -36,6 +37,7 @@ mod loading;
 mod mold;
 mod mount;
 mod respond;
+mod stack;
 mod start_response;
 mod stray;
 mod transaction;

@@ -1,6 +1,6 @@
 //! What a worker writes to its cell of the scoreboard.
 
-use crate::board::{Cell, State};
+use crate::board::{Cell, RequestEntry, State};
 use crate::scoreboard::Scoreboard;
 use nix::libc;
 use std::io;
@@ -72,6 +72,12 @@ impl Reporter {
         }
     }
 
+    /// Holds a connection that nobody waits for any more: how long is nobody's concern. Until the next [`Self::busy`].
+    pub fn untimed(&self) {
+        let word = State::Busy.since(u64::MAX);
+        self.cell().state.store(word, Ordering::Release);
+    }
+
     /// Counts a connection.
     pub fn connection(&self) {
         count(&self.cell().connections);
@@ -88,6 +94,12 @@ impl Reporter {
             cell.last.ended.store(0, Ordering::Relaxed);
             cell.last.write_text(text);
         });
+    }
+
+    /// The current or last request; None when it is just being written, or there is none. For other threads of the worker.
+    #[must_use]
+    pub fn current_request(&self) -> Option<RequestEntry> {
+        self.board.request(self.slot)
     }
 
     /// Says that the request ended `now`.

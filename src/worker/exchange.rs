@@ -313,6 +313,9 @@ impl Exchange {
         self.response.end(status, ProtocolStatus::Complete);
         self.flush()?;
         self.stage = Stage::Ended;
+        if let Some(watch) = &self.watch {
+            watch.answered();
+        }
         Ok(())
     }
 

@@ -9,7 +9,8 @@
 //! * `deadline`: by when a peer must have done its part
 //! * [`answer_head`]: the beginning of an answer, for logs
 //! * [`spool`]: what is kept of a body that cannot be handed on yet
-//! * [`watchdog`]: ends a request that takes too long
+//! * [`watchdog`]: looks after requests that take long
+//! * [`overdue`], [`trace`]: what is told of them, and where the application is
 //! * [`hello`]: the built-in application
 //! * [`status`]: the pages about the pool itself
 //! * [`access`]: the access log
@@ -30,9 +31,11 @@ pub mod exchange;
 pub mod hello;
 pub mod log_file;
 pub mod message;
+pub mod overdue;
 pub mod run;
 pub mod spool;
 pub mod status;
+pub mod trace;
 pub mod watchdog;
 pub mod zone;
 
@@ -45,6 +48,11 @@ pub type Blocking = fn(&mut dyn FnMut());
 pub trait Application {
     /// Answers one request. The exchange comes back with its answer ended, or given up.
     fn serve(&mut self, exchange: Box<Exchange>) -> Box<Exchange>;
+
+    /// What tells where it is while it serves. The thread that is going to serve asks for it, once.
+    fn tracer(&self) -> Box<dyn trace::Tracer> {
+        Box::new(trace::KernelView::of(std::process::id()))
+    }
 
     /// How to wait during [`Self::serve`].
     fn blocking(&self) -> Blocking {

@@ -37,8 +37,11 @@ pub const BOOTSTRAP: &str = "import sys, importlib.machinery as machinery; \
 /// Bytes of text that a message to the master may carry; more is cut.
 pub const MAX_TEXT: usize = 4096;
 
-/// Bytes that a message to the master may have: a tag, a length and a text.
-pub const MAX_FROM_CHILD: usize = 1 + 8 + MAX_TEXT;
+/// Bytes of each of the shorter texts of [`Overdue`]; more is cut.
+const MAX_PART: usize = 1024;
+
+/// Bytes that a message to the master may have: a tag, five lengths or numbers, three short texts and a text.
+pub const MAX_FROM_CHILD: usize = 1 + 5 * 8 + 3 * MAX_PART + MAX_TEXT;
 
 /// What the master tells a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +63,10 @@ pub enum FromWorker {
     Ready,
     /// I have served what I was to serve; replace me.
     WornOut,
+    /// My request takes long; it is in the slow log.
+    Slow(Overdue),
     /// My request ran over its time; I am ending.
-    TimedOut,
+    TimedOut(Overdue),
     /// The kernel has woken me for a connection, and perhaps nobody else, but I have another request to answer first.
     Occupied,
     /// A line for the log at level debug.
@@ -69,6 +74,21 @@ pub enum FromWorker {
         /// The line.
         text: String,
     },
+}
+
+/// A request that takes long. The texts are as they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// Its `SCRIPT_FILENAME`.
+    pub script: String,
+    /// Its method.
+    pub method: String,
+    /// Its path and query.
+    pub uri: String,
+    /// For how long it has run.
+    pub elapsed: Duration,
+    /// Where it is, if that is to be in the master's log: a line a call.
+    pub trace: String,
 }
 
 /// A message that makes no sense.
@@ -98,7 +118,14 @@ impl FromWorker {
             Self::Hello => to.byte(1),
             Self::Ready => to.byte(2),
             Self::WornOut => to.byte(3),
-            Self::TimedOut => to.byte(4),
+            Self::TimedOut(overdue) => {
+                to.byte(4);
+                to.overdue(overdue);
+            }
+            Self::Slow(overdue) => {
+                to.byte(7);
+                to.overdue(overdue);
+            }
             Self::Occupied => to.byte(6),
             Self::Note { text } => {
                 to.byte(5);
@@ -118,7 +145,8 @@ impl FromWorker {
             1 => Self::Hello,
             2 => Self::Ready,
             3 => Self::WornOut,
-            4 => Self::TimedOut,
+            4 => Self::TimedOut(from.overdue()?),
+            7 => Self::Slow(from.overdue()?),
             5 => Self::Note { text: from.text()? },
             6 => Self::Occupied,
             _ => return Err(Malformed),
@@ -138,6 +166,8 @@ pub struct WorkerSettings {
     pub max_requests: u64,
     /// How long a request may take; zero is for ever (`request_terminate_timeout`).
     pub terminate_timeout: Duration,
+    /// Whether that counts on after its answer is complete (`request_terminate_timeout_track_finished`).
+    pub track_finished: bool,
     /// From where connections are taken (`listen.allowed_clients`); None is from everywhere.
     pub allowed_clients: Option<AllowedClients>,
     /// Whether the master wants notes, which it logs at level debug.
@@ -155,6 +185,10 @@ pub struct LogSettings {
     pub access: Option<AccessSettings>,
     /// Whether there is a slow log (`slowlog`).
     pub has_slow_log: bool,
+    /// How long a request may take before it is told of there; zero is for ever (`request_slowlog_timeout`).
+    pub slow_timeout: Duration,
+    /// The most calls that are told of it (`request_slowlog_trace_depth`).
+    pub trace_depth: u32,
     /// The time zone of what is written.
     pub zone: Zone,
 }
@@ -237,9 +271,8 @@ impl ToMold {
                 to.text(&mold.worker.pool);
                 to.number(u64::from(mold.worker.capacity));
                 to.number(mold.worker.max_requests);
-                to.number(
-                    u64::try_from(mold.worker.terminate_timeout.as_nanos()).unwrap_or(u64::MAX),
-                );
+                to.duration(mold.worker.terminate_timeout);
+                to.byte(u8::from(mold.worker.track_finished));
                 let allowed = mold.worker.allowed_clients.as_ref();
                 to.byte(u8::from(allowed.is_some()));
                 to.text(&allowed.map_or_else(String::new, ToString::to_string));
@@ -276,7 +309,8 @@ impl ToMold {
                     pool: from.text()?,
                     capacity: from.small()?,
                     max_requests: from.number()?,
-                    terminate_timeout: Duration::from_nanos(from.number()?),
+                    terminate_timeout: from.duration()?,
+                    track_finished: from.byte()? != 0,
                     allowed_clients: {
                         let some = from.byte()? != 0;
                         let (allowed, _) = AllowedClients::parse(&from.text()?);
@@ -371,6 +405,18 @@ impl Writer {
         self.0.extend_from_slice(text.as_bytes());
     }
 
+    fn duration(&mut self, duration: Duration) {
+        self.number(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn overdue(&mut self, overdue: &Overdue) {
+        for text in [&overdue.script, &overdue.method, &overdue.uri] {
+            self.text(&text[..text.floor_char_boundary(MAX_PART)]);
+        }
+        self.duration(overdue.elapsed);
+        self.cut_text(&overdue.trace);
+    }
+
     fn cut_text(&mut self, text: &str) {
         self.text(&text[..text.floor_char_boundary(MAX_TEXT)]);
     }
@@ -387,6 +433,8 @@ impl Writer {
             self.list(&access.suppress);
         }
         self.byte(u8::from(logs.has_slow_log));
+        self.duration(logs.slow_timeout);
+        self.number(u64::from(logs.trace_depth));
         self.zone(&logs.zone);
     }
 }
@@ -470,6 +518,20 @@ impl Reader<'_> {
         Ok(u64::from_le_bytes(*bytes))
     }
 
+    fn duration(&mut self) -> Result<Duration, Malformed> {
+        Ok(Duration::from_nanos(self.number()?))
+    }
+
+    fn overdue(&mut self) -> Result<Overdue, Malformed> {
+        Ok(Overdue {
+            script: self.text()?,
+            method: self.text()?,
+            uri: self.text()?,
+            elapsed: self.duration()?,
+            trace: self.text()?,
+        })
+    }
+
     fn small(&mut self) -> Result<u32, Malformed> {
         u32::try_from(self.number()?).map_err(|_| Malformed)
     }
@@ -500,6 +562,8 @@ impl Reader<'_> {
         Ok(LogSettings {
             access,
             has_slow_log: self.byte()? != 0,
+            slow_timeout: self.duration()?,
+            trace_depth: self.small()?,
             zone: self.zone()?,
         })
     }
@@ -525,6 +589,7 @@ mod tests {
                 capacity: 5,
                 max_requests: 100,
                 terminate_timeout: Duration::from_millis(1500),
+                track_finished: true,
                 allowed_clients: Some(AllowedClients::parse("192.0.2.1,2001:db8::/32").0),
                 notes: true,
                 pages: Some(Box::new(Pages {
@@ -543,6 +608,8 @@ mod tests {
                         suppress: vec!["/ping".into()],
                     }),
                     has_slow_log: true,
+                    slow_timeout: Duration::from_secs(2),
+                    trace_depth: 20,
                     zone: Zone::new(0, |_| (-3600, "X".into())),
                 },
             },
@@ -571,11 +638,19 @@ mod tests {
         ] {
             assert_eq!(FromMold::decode(&message.encode()), Ok(message));
         }
+        let overdue = Overdue {
+            script: "/srv/a.py".into(),
+            method: "GET".into(),
+            uri: "/a?b".into(),
+            elapsed: Duration::from_millis(1234),
+            trace: "here\nthere".into(),
+        };
         for message in [
             FromWorker::Hello,
             FromWorker::Ready,
             FromWorker::WornOut,
-            FromWorker::TimedOut,
+            FromWorker::Slow(overdue.clone()),
+            FromWorker::TimedOut(overdue),
             FromWorker::Occupied,
             FromWorker::Note {
                 text: "ünklar".into(),

@@ -10,9 +10,11 @@ use crate::access::AccessLog;
 use crate::exchange::{DIRECT, Error, Exchange, Next};
 use crate::log_file::LogFiles;
 use crate::message::{FromWorker, ToWorker, WorkerSettings};
+use crate::overdue::{SlowLog, Witness};
 use crate::status::reception::Reception;
 use crate::status::summary;
-use crate::watchdog::{Watch, Watchdog};
+use crate::trace::Tracer;
+use crate::watchdog::{Timeouts, Watch, Watchdog};
 use crate::{Application, message};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -55,7 +57,7 @@ pub struct Equipment {
 /// What makes a worker impossible: no epoll instance, a control channel that fails.
 pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Result<()> {
     signals::ignore_sigpipe();
-    let mut worker = Worker::new(equipment)?;
+    let mut worker = Worker::new(equipment, application.tracer())?;
     worker.tell(&FromWorker::Ready)?;
     let served = match worker.settings.pages.clone() {
         None => worker.serve(application),
@@ -85,6 +87,7 @@ struct Worker {
     epoll: Epoll,
     watchdog: Option<Watchdog>,
     access: Option<AccessLog>,
+    slow_log: Option<Arc<SlowLog>>,
     /// What the master has told and the worker has not done yet.
     told: Told,
     /// Away while the application has it.
@@ -97,7 +100,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(equipment: Equipment) -> io::Result<Self> {
+    fn new(equipment: Equipment, tracer: Box<dyn Tracer>) -> io::Result<Self> {
         let Equipment {
             control,
             listener,
@@ -112,23 +115,27 @@ impl Worker {
             &listener,
             EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, LISTENER),
         )?;
-        let (watchdog, watch) = if settings.terminate_timeout.is_zero() {
+        let reporter = Arc::new(reporter);
+        let slow_log = logs.slow.map(|file| Arc::new(SlowLog::new(file)));
+        let some = |span: Duration| Some(span).filter(|span| !span.is_zero());
+        let timeouts = Timeouts {
+            slow: some(settings.logs.slow_timeout),
+            terminate: some(settings.terminate_timeout),
+        };
+        let (watchdog, watch) = if timeouts.slow.or(timeouts.terminate).is_none() {
             (None, None)
         } else {
-            let watch = Arc::new(Watch::default());
-            let channel = Arc::clone(&control);
-            let tell = move || {
-                // The master may be gone; the process ends either way.
-                let _ = channel.send(&FromWorker::TimedOut.encode(), &[]);
-            };
-            (
-                Some(Watchdog::start(
-                    settings.terminate_timeout,
-                    Arc::clone(&watch),
-                    tell,
-                )?),
-                Some(watch),
-            )
+            let over = (!settings.track_finished).then(|| Arc::clone(&reporter));
+            let watch = Arc::new(Watch::new(over));
+            let witness = Witness::new(
+                &settings,
+                slow_log.clone(),
+                Arc::clone(&control),
+                Arc::clone(&reporter),
+                tracer,
+            );
+            let watchdog = Watchdog::start(timeouts, Arc::clone(&watch), witness)?;
+            (Some(watchdog), Some(watch))
         };
         let mut exchange = Box::new(Exchange::new(Limits::default(), settings.capacity, watch));
         let access = match (&settings.logs.access, logs.access) {
@@ -141,11 +148,12 @@ impl Worker {
         Ok(Self {
             control,
             listener,
-            reporter: Arc::new(reporter),
+            reporter,
             settings,
             epoll,
             watchdog,
             access,
+            slow_log,
             told: Told::default(),
             exchange: Some(exchange),
             keeps: false,
@@ -232,6 +240,9 @@ impl Worker {
     fn reopen(&mut self, logs: LogFiles) {
         if let (Some(access), Some(file)) = (&mut self.access, logs.access) {
             access.reopen(file);
+        }
+        if let (Some(slow), Some(file)) = (&self.slow_log, logs.slow) {
+            slow.reopen(file);
         }
     }
 
@@ -404,7 +415,7 @@ impl Worker {
             access.begin(now);
         }
         // Whoever shows a request, and the master when it ends one, wants to know all of it.
-        let whole = self.settings.pages.is_some() || !self.settings.terminate_timeout.is_zero();
+        let whole = self.settings.pages.is_some() || self.watchdog.is_some();
         summary::text(exchange.params(), whole, |text| {
             self.reporter.request(now, text);
         });

@@ -1,14 +1,18 @@
-//! Ends a request that takes too long (`request_terminate_timeout`).
+//! Looks after requests that take long: one that is slow is told of (`request_slowlog_timeout`), one that takes too long
+//! is ended (`request_terminate_timeout`).
 //!
-//! A thread of the worker's own, which needs no lock of the application's. It sleeps until the running request's
+//! A thread of the worker's own, which needs no lock of the application's. It sleeps until the running request's next
 //! deadline; while requests are answered in time it wakes once per timeout, and not at all while the worker is idle.
-//! When the deadline passes it answers `504` if nothing was sent yet, tells the master, and ends the process.
+//! When the last deadline passes it answers `504` if nothing was sent yet, has the master and the slow log told, and
+//! ends the process.
 //!
 //! The worker and the watchdog agree through one word: the request's number and its stage. Whoever moves it first wins,
 //! so that never two answers are on the wire.
 
+use crate::overdue::Witness;
 use preforkd_fastcgi::record::ProtocolStatus;
 use preforkd_fastcgi::response::Response;
+use preforkd_sys::scoreboard::Reporter;
 use preforkd_sys::{clock, signals};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -26,8 +30,8 @@ const SENDING: u64 = 2;
 const EXPIRED: u64 = 3;
 const ONE_REQUEST: u64 = 4;
 
-/// Room for the stack of a thread that calls nothing deep.
-const STACK: usize = 64 * 1024;
+/// Room for the stack of a thread that calls nothing deep; what is not used of it takes no memory.
+const STACK: usize = 256 * 1024;
 
 /// What the worker and its watchdog share.
 #[derive(Debug, Default)]
@@ -39,6 +43,17 @@ pub struct Watch {
     id: AtomicU32,
     /// The watchdog sleeps without a deadline and wants to be woken.
     parked: AtomicBool,
+    /// For whom a request is over as soon as its answer is complete; None when it is not until the application returns.
+    reporter: Option<Arc<Reporter>>,
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Until it is told of; None is never.
+    pub slow: Option<Duration>,
+    /// Until it is ended; None is never.
+    pub terminate: Option<Duration>,
 }
 
 /// The worker's side of the watchdog.
@@ -49,6 +64,37 @@ pub struct Watchdog {
 }
 
 impl Watch {
+    /// Requests are watched until the application returns; or, with a reporter, until their answers are complete, and
+    /// what the application does then takes as long as it takes (`request_terminate_timeout_track_finished`).
+    #[must_use]
+    pub fn new(reporter: Option<Arc<Reporter>>) -> Self {
+        Self {
+            reporter,
+            ..Self::default()
+        }
+    }
+
+    /// The answer has been sent. Does not return when the watchdog was first.
+    pub(crate) fn answered(&self) {
+        if let Some(reporter) = &self.reporter {
+            self.rest();
+            reporter.untimed();
+        }
+    }
+
+    fn rest(&self) {
+        let word = self.word.load(Ordering::SeqCst);
+        let ended = (word & !STAGE_BITS) | IDLE;
+        if word & STAGE_BITS == EXPIRED
+            || self
+                .word
+                .compare_exchange(word, ended, Ordering::SeqCst, Ordering::SeqCst)
+                .is_err()
+        {
+            await_the_end();
+        }
+    }
+
     /// The worker is about to send. Does not return when the watchdog was first.
     pub(crate) fn claim(&self) {
         let word = self.word.load(Ordering::SeqCst);
@@ -87,23 +133,18 @@ impl Watch {
 }
 
 impl Watchdog {
-    /// Starts a watchdog that gives each request `timeout`. `tell` is called before it ends the process.
+    /// Starts a watchdog with these timeouts, of which there is at least one. `witness` tells of what it finds.
     ///
     /// # Errors
     /// EAGAIN when there can be no further thread.
-    pub fn start(
-        timeout: Duration,
-        watch: Arc<Watch>,
-        tell: impl Fn() + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+    pub fn start(timeouts: Timeouts, watch: Arc<Watch>, witness: Witness) -> std::io::Result<Self> {
         let shared = Arc::clone(&watch);
         let handle = thread::Builder::new()
             .name("watchdog".into())
             .stack_size(STACK)
             .spawn(move || {
                 signals::block_in_this_thread();
-                keep_watch(&shared, timeout, &tell)
+                keep_watch(&shared, timeouts, witness)
             })?;
         Ok(Self {
             watch,
@@ -128,37 +169,47 @@ impl Watchdog {
 
     /// The request has ended. Does not return when the watchdog was first.
     pub fn end(&self) {
-        let word = self.watch.word.load(Ordering::SeqCst);
-        let ended = (word & !STAGE_BITS) | IDLE;
-        if word & STAGE_BITS == EXPIRED
-            || self
-                .watch
-                .word
-                .compare_exchange(word, ended, Ordering::SeqCst, Ordering::SeqCst)
-                .is_err()
-        {
-            await_the_end();
-        }
+        self.watch.rest();
     }
 }
 
-fn keep_watch(watch: &Watch, timeout: u64, tell: &impl Fn()) {
+fn keep_watch(watch: &Watch, timeouts: Timeouts, mut witness: Witness) {
+    let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    let (slow, terminate) = (timeouts.slow.map(nanos), timeouts.terminate.map(nanos));
+    // The number of the request that has been told of.
+    let mut told = None;
     loop {
         let word = watch.word.load(Ordering::SeqCst);
-        if word & STAGE_BITS == IDLE {
+        let number = word & !STAGE_BITS;
+        let since = watch.since.load(Ordering::SeqCst);
+        let slow = slow
+            .filter(|_| told != Some(number))
+            .map(|span| since.saturating_add(span));
+        let over = terminate.map(|span| since.saturating_add(span));
+        let due = [slow, over].into_iter().flatten().min();
+        let Some(due) = due.filter(|_| word & STAGE_BITS != IDLE) else {
             watch.parked.store(true, Ordering::SeqCst);
             if watch.word.load(Ordering::SeqCst) == word {
                 thread::park();
             }
             continue;
-        }
-        let due = watch.since.load(Ordering::SeqCst).saturating_add(timeout);
+        };
         let now = clock::now();
         if now < due {
             thread::park_timeout(Duration::from_nanos(due - now));
             continue;
         }
-        let expired = (word & !STAGE_BITS) | EXPIRED;
+        let elapsed = Duration::from_nanos(now.saturating_sub(since));
+        if over.is_none_or(|over| now < over) {
+            told = Some(number);
+            let goes_on = || {
+                let word = watch.word.load(Ordering::SeqCst);
+                word & !STAGE_BITS == number && word & STAGE_BITS != IDLE
+            };
+            witness.slow(elapsed, goes_on);
+            continue;
+        }
+        let expired = number | EXPIRED;
         if watch
             .word
             .compare_exchange(word, expired, Ordering::SeqCst, Ordering::SeqCst)
@@ -167,7 +218,7 @@ fn keep_watch(watch: &Watch, timeout: u64, tell: &impl Fn()) {
             if word & STAGE_BITS == UNSENT {
                 watch.answer_504();
             }
-            tell();
+            witness.timed_out(elapsed);
             signals::die_of(Signal::SIGTERM);
         }
     }

@@ -18,6 +18,7 @@ mod pep3333;
 mod python;
 mod reload;
 mod scaling;
+mod slowlog;
 mod status;
 mod status_service;
 mod support;

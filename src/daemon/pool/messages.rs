@@ -1,7 +1,7 @@
 //! What the workers and the mold of a pool say.
 
 use super::process::tell_held;
-use super::{Common, Pool, now};
+use super::{Common, Pool};
 use crate::config::Application;
 use crate::output::Held;
 use crate::spawn;
@@ -9,11 +9,12 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::pool::Event;
 use preforkd_plan::scale::Mode;
-use preforkd_plan::time::Time;
 use preforkd_sys::channel::Channel;
 use preforkd_sys::children;
-use preforkd_worker::message::{FromMold, FromWorker, MAX_FROM_CHILD, Malformed, PROTOCOL};
-use preforkd_worker::status::summary::{Summary, visible};
+use preforkd_worker::message::{
+    FromMold, FromWorker, MAX_FROM_CHILD, Malformed, Overdue, PROTOCOL,
+};
+use preforkd_worker::status::summary::visible;
 use std::io;
 
 /// Messages taken from one process at one time, so that one that never stops keeps the master from nobody.
@@ -90,9 +91,19 @@ impl Pool {
                 }
                 FromWorker::WornOut => self.on(Event::WornOut { slot }),
                 FromWorker::Occupied => self.on(Event::Occupied),
-                FromWorker::TimedOut => {
-                    process.leaving = true;
-                    self.log_timeout(slot);
+                FromWorker::Slow(overdue) => {
+                    let what = told(&overdue, "executing too slow", "logging");
+                    let pid = process.pid_text();
+                    tracing::warn!("[pool {}] child {pid}, {what}", self.config.name);
+                }
+                FromWorker::TimedOut(overdue) => {
+                    let what = told(&overdue, "execution timed out", "terminating");
+                    let pid = process.pid_text();
+                    tracing::warn!("[pool {}] child {pid}, {what}", self.config.name);
+                    for line in overdue.trace.lines() {
+                        let line = visible(line);
+                        tracing::warn!("[pool {}] child {pid} was in: {line}", self.config.name);
+                    }
                 }
                 FromWorker::Note { text } => {
                     tracing::debug!(
@@ -120,24 +131,6 @@ impl Pool {
                 }
             }
         }
-    }
-
-    fn log_timeout(&self, slot: u32) {
-        let Some(Some(process)) = self.workers.get(slot as usize) else {
-            return;
-        };
-        let request = self.board.request(slot);
-        let begun = request.as_ref().map_or(0, |request| request.begun);
-        let summary = Summary::parse(&request.map_or_else(Vec::new, |request| request.text));
-        tracing::warn!(
-            "[pool {}] child {}, script '{}' (request: \"{} {}\") execution timed out ({:.6} sec), terminating",
-            self.config.name,
-            process.pid_text(),
-            visible(&summary.script),
-            visible(&summary.method),
-            visible(&summary.uri),
-            now().since(Time(begun)).as_secs_f64()
-        );
     }
 
     pub(super) fn mold_messages(&mut self, common: &Common) {
@@ -225,4 +218,15 @@ impl Pool {
             mold.signal(Signal::SIGKILL);
         }
     }
+}
+
+/// A request that takes long, in php-fpm's words.
+fn told(overdue: &Overdue, what: &str, consequence: &str) -> String {
+    format!(
+        "script '{}' (request: \"{} {}\") {what} ({:.6} sec), {consequence}",
+        visible(&overdue.script),
+        visible(&overdue.method),
+        visible(&overdue.uri),
+        overdue.elapsed.as_secs_f64()
+    )
 }
