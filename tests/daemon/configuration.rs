@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::daemon::{self, Daemon, Turn};
+use crate::support::fastcgi::Address;
 use crate::support::process;
 use crate::support::setup::{Folder, Setup};
 
@@ -116,6 +118,7 @@ fn stock(edit: fn(&str) -> String) -> Folder {
         let text = edit(&text)
             .replace("/etc/php/8.2/fpm/", &format!("{root}/"))
             .replace("/var/log/", &format!("{root}/"))
+            .replace("/run/php/", &format!("{root}/"))
             .replace("/path/to/pools/$pool", &root);
         folder.write(name, &text);
     }
@@ -159,6 +162,19 @@ fn the_stock_configuration_of_php_fpm_loads() {
         "[www] security.limit_extensions",
     ];
     assert_same(&stock(str::to_owned), &differing);
+}
+
+#[test]
+fn the_stock_configuration_runs() {
+    let folder = stock(|text| text.replace("\n[www]\n", "\n[www]\napp = hello\n"));
+    let socket = folder.path("php8.2-fpm.sock");
+    let pid_file = folder.path("php8.2-fpm.pid");
+    let mut command = daemon::command(&folder.path("php-fpm.conf"));
+    let daemon = Daemon::launch(folder, command.arg("-O"), Turn::shared()).ready();
+    let answer = Address::Unix(socket).get("/").expect("the pool answers");
+    assert_eq!(answer.status, 200);
+    let pid = std::fs::read_to_string(pid_file).expect("there is a pid file");
+    assert_eq!(pid, daemon.pid().to_string());
 }
 
 #[test]

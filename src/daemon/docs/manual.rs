@@ -19,7 +19,7 @@ const LANGUAGE: &[&str] = &[
      environment variable NAME of preforkd, ${NAME:-TEXT} is TEXT if it is not set, and $pool, in the section of a pool, is \
      the pool's name. A value is on one line.",
     "NAME[] = VALUE may be repeated and makes a list; NAME[KEY] = VALUE may be repeated with other keys. Of any other \
-     directive the last line counts.",
+     directive the last line counts, and one with nothing after the = is unset, if it has no default.",
     "A time is a whole number with s, m, h or d after it, or of seconds if there is nothing after it.",
 ];
 
@@ -38,7 +38,11 @@ fn page() -> String {
         page.paragraph(paragraph);
     }
     for part in &PARTS {
-        page.section(part.title);
+        let title = match part.section {
+            "global" => format!("{} ([global])", part.title),
+            _ => part.title.to_owned(),
+        };
+        page.section(&title);
         for directive in part.directives() {
             page.term(&directive.spelling(), directive.text);
             let value = match (directive.default, directive.example) {

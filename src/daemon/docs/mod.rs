@@ -102,7 +102,7 @@ fn kind(directive: &Directive) -> String {
 fn origin(directive: &Directive) -> Option<&'static str> {
     match directive.source {
         Source::Ours => Some("php-fpm does not have it."),
-        Source::Differs { .. } => Some("It differs from php-fpm's."),
+        Source::Differs { .. } => Some("It differs from php-fpm's, see below."),
         Source::PhpFpm | Source::PhpOnly => None,
     }
 }
