@@ -50,7 +50,8 @@ pub struct Listener {
     file: Option<Arc<SocketFile>>,
 }
 
-/// The file of a Unix socket that was bound here, to be removed at the end.
+/// The file of a Unix socket that was bound here. The last one who gives the socket up removes it, also when binding goes
+/// on to fail. Children and successors of this process give nothing up: they leave by `_exit` or exec.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -68,6 +69,15 @@ impl SocketFile {
     /// Whether nobody has put another in its place.
     fn is_there(&self) -> bool {
         identity(&self.path) == Some(self.identity)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.is_there() {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -93,16 +103,6 @@ impl Listener {
             socket: self.socket.try_clone()?,
             file: self.file.clone(),
         })
-    }
-
-    /// Gives the socket up. The last one to do so removes its file.
-    pub fn release(self) {
-        if let Some(file) = self.file.and_then(Arc::into_inner)
-            && file.is_there()
-        {
-            // Gone already is as good.
-            let _ = std::fs::remove_file(file.path);
-        }
     }
 
     /// Gives a socket that goes on listening what a new configuration says of it.
@@ -165,27 +165,15 @@ impl Sockets {
         pool: &config::Pool,
         mut open: impl FnMut(&Listen) -> Result<Listener, E>,
     ) -> Result<Self, E> {
-        let requests = open(&pool.listen)?;
-        match pool.status_listen.as_ref().map(open).transpose() {
-            Ok(status) => Ok(Self { requests, status }),
-            Err(error) => {
-                requests.release();
-                Err(error)
-            }
-        }
+        Ok(Self {
+            requests: open(&pool.listen)?,
+            status: pool.status_listen.as_ref().map(open).transpose()?,
+        })
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
         [&self.requests].into_iter().chain(&self.status)
-    }
-
-    /// Gives them up; see [`Listener::release`].
-    pub fn release(self) {
-        self.requests.release();
-        if let Some(status) = self.status {
-            status.release();
-        }
     }
 }
 
@@ -310,10 +298,10 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
     let bound = bind(socket.as_raw_fd(), &unix_address);
     umask(before);
     bound.map_err(system)?;
+    let file = SocketFile::at(path);
     let io = |error: io::Error| system(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
     give(path, pool).map_err(io)?;
     listen(&socket, backlog(pool)).map_err(system)?;
-    let file = SocketFile::at(path);
     Ok(Listener { socket, file })
 }
 
@@ -358,11 +346,14 @@ fn make_way(path: &Path, address: &str) -> Result<(), Error> {
     ) {
         // EAGAIN: somebody listens and has a full queue.
         Ok(()) | Err(Errno::EAGAIN) => Err(Error::Taken(address.to_owned())),
-        Err(_) => {
+        Err(Errno::ECONNREFUSED) => {
             // If it cannot be removed, binding fails and says why.
             let _ = std::fs::remove_file(path);
             Ok(())
         }
+        Err(Errno::ENOENT) => Ok(()),
+        // Such as a datagram socket, or one that may not be connected to: whose it is cannot be known.
+        Err(error) => Err(system(error)),
     }
 }
 

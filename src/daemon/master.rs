@@ -147,7 +147,6 @@ fn start(
         }
     };
     if failed {
-        sockets.into_iter().for_each(Sockets::release);
         return Err(());
     }
     privileges::become_subreaper().map_err(complain("cannot become the reaper of orphans"))?;
@@ -180,7 +179,6 @@ fn start(
             path.display(),
             log::reason(&error)
         );
-        sockets.into_iter().for_each(Sockets::release);
         return Err(());
     }
     let control_timeout = config.global.process_control_timeout;
@@ -203,9 +201,17 @@ fn start(
         status: Supervisor::default(),
         generations,
     };
-    master
-        .add_pools(config.pools, sockets, control_timeout)
-        .map_err(complain("cannot set up a pool"))?;
+    if let Err(error) = master.add_pools(config.pools, sockets, control_timeout) {
+        complain("cannot set up a pool")(error);
+        master.remove_pid_file();
+        return Err(());
+    }
+    if !master.common.gauge.has_netlink() && master.pools.values().any(Pool::needs_netlink) {
+        tracing::warn!(
+            "the kernel does not tell how many connections wait on Unix sockets (NETLINK_SOCK_DIAG; in a unit of systemd's, \
+             RestrictAddressFamilies must have AF_NETLINK): pools grow one worker at a time"
+        );
+    }
     master.status.renew();
     log::ready();
     tracing::info!("fpm is running, pid {}", std::process::id());
@@ -529,11 +535,15 @@ impl Master {
             .any(|pool| pool.reaped(pid, death, common))
     }
 
-    fn clean_up(&mut self) {
+    fn remove_pid_file(&self) {
         if let Some(path) = &self.pid_file {
             // Gone already is as good.
             let _ = fs::remove_file(path);
         }
+    }
+
+    fn clean_up(&mut self) {
+        self.remove_pid_file();
         tracing::info!("exiting, bye-bye!");
     }
 }

@@ -30,7 +30,7 @@ use preforkd_plan::slot;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::Death;
 use preforkd_sys::clock;
-use preforkd_sys::queue::{Gauge, Queue, Target};
+use preforkd_sys::queue::{Gauge, Target};
 use preforkd_sys::scoreboard::{Scoreboard, State};
 use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{LogSettings, ToMold, ToWorker};
@@ -119,18 +119,11 @@ impl View for Sight<'_> {
     }
 
     fn queue(&self) -> u32 {
-        let length = self.read().length;
+        let length = self
+            .gauge
+            .length(self.listener.socket().as_fd(), self.target);
         self.board.saw_queue(length);
         length
-    }
-}
-
-impl Sight<'_> {
-    fn read(&self) -> Queue {
-        // A queue that cannot be read counts as empty: the idle bounds still hold.
-        self.gauge
-            .read(self.listener.socket().as_fd(), self.target)
-            .unwrap_or_default()
     }
 }
 
@@ -189,6 +182,12 @@ impl Pool {
             lost: 0,
             config,
         })
+    }
+
+    /// Whether it grows by the length of a queue that only netlink tells.
+    #[must_use]
+    pub fn needs_netlink(&self) -> bool {
+        matches!(self.target, Target::Unix(_)) && self.config.limits.mode != Mode::Static
     }
 
     /// Whether it has come up, or failed to, or has nothing to come up with.
@@ -303,16 +302,12 @@ impl Pool {
         }
     }
 
-    /// Leaves the master's poll set, its processes being gone, and gives its socket up.
+    /// Leaves the master's poll set, its processes being gone, and gives its sockets up.
     pub fn leave(self, common: &Common) {
         let _ = common.epoll.delete(self.board.notice_fd());
         if self.watches_listener {
             // Closing would not end that while another generation has the socket.
             let _ = common.epoll.delete(self.listener.socket());
-        }
-        self.listener.release();
-        if let Some(listener) = self.status_listener {
-            listener.release();
         }
     }
 
@@ -519,8 +514,8 @@ impl Pool {
         if saturated {
             // It grows now, and the plan, which cannot start anybody, does not look.
             let listener = self.listener.socket().as_fd();
-            let queue = common.gauge.read(listener, self.target).unwrap_or_default();
-            self.board.saw_queue(queue.length);
+            self.board
+                .saw_queue(common.gauge.length(listener, self.target));
         }
     }
 

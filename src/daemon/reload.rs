@@ -148,7 +148,6 @@ impl Master {
             }
         }
         if refused {
-            sockets.into_iter().for_each(Sockets::release);
             return Err(Refused);
         }
         Ok(sockets)

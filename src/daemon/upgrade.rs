@@ -352,7 +352,6 @@ impl Master {
             &testament.keep,
         );
         limits::raise_files();
-        bound.into_iter().for_each(Sockets::release);
         Ok(error)
     }
 }

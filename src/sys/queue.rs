@@ -4,6 +4,7 @@
 //! `NETLINK_SOCK_DIAG` (`UDIAG_SHOW_RQLEN`, see sock_diag(7)); one netlink socket serves all listeners.
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
@@ -109,6 +110,24 @@ impl Gauge {
                 })
             }
             Target::Unix(inode) => self.read_unix(inode),
+        }
+    }
+
+    /// Whether the queues of Unix sockets can be read.
+    #[must_use]
+    pub fn has_netlink(&self) -> bool {
+        self.netlink.is_some()
+    }
+
+    /// The length of the accept queue of `listener`; where that cannot be had, 1 if somebody waits.
+    #[must_use]
+    pub fn length(&self, listener: BorrowedFd<'_>, target: Target) -> u32 {
+        match self.read(listener, target) {
+            Ok(queue) => queue.length,
+            Err(_) => {
+                let mut polled = [PollFd::new(listener, PollFlags::POLLIN)];
+                u32::from(poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0))
+            }
         }
     }
 
@@ -250,6 +269,18 @@ mod tests {
             .map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap())
             .collect();
         assert_eq!(gauge.read(listener.as_fd(), target).unwrap().length, 2);
+    }
+
+    #[test]
+    fn without_netlink_it_is_known_whether_somebody_waits() {
+        let name = format!("preforkd-no-netlink-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let target = Target::of(listener.as_fd()).unwrap();
+        let gauge = Gauge { netlink: None };
+        assert_eq!(gauge.length(listener.as_fd(), target), 0);
+        let _waiting = [0; 3].map(|_| UnixStream::connect_addr(&address).unwrap());
+        assert_eq!(gauge.length(listener.as_fd(), target), 1);
     }
 
     #[test]

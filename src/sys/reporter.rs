@@ -35,7 +35,10 @@ impl Reporter {
             State::Starting.since(crate::clock::now()),
             Ordering::Release,
         );
-        Ok(Self { board, slot })
+        let reporter = Self { board, slot };
+        // Whoever was here before may have been let go alive.
+        reporter.clear_bits();
+        Ok(reporter)
     }
 
     /// The board it writes to.
@@ -76,6 +79,24 @@ impl Reporter {
     pub fn untimed(&self) {
         let word = State::Busy.since(u64::MAX);
         self.cell().state.store(word, Ordering::Release);
+    }
+
+    /// Leaves, which may take a while: nobody is to count on this worker meanwhile, nor to take it for one that serves.
+    pub fn leave(&self, now: u64) {
+        self.cell()
+            .state
+            .store(State::Busy.since(now), Ordering::Release);
+        self.clear_bits();
+        if self.board.idle_count() < self.board.header().low.load(Ordering::SeqCst) {
+            self.board.notify();
+        }
+    }
+
+    fn clear_bits(&self) {
+        // In this order, since who is ready and not idle counts as active.
+        for words in [self.board.ready_words(), self.board.idle_words()] {
+            words[self.slot as usize / 64].fetch_and(!self.idle_bit(), Ordering::SeqCst);
+        }
     }
 
     /// Counts a connection.

@@ -256,6 +256,22 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_is_not_counted_and_says_so() {
+        let board = Scoreboard::create(3).unwrap();
+        let workers: Vec<Reporter> = (0..3).map(|slot| reporter(&board, slot)).collect();
+        workers[..2].iter().for_each(|worker| worker.idle(0));
+        board.set_watermarks(2, u32::MAX);
+        workers[0].leave(1);
+        assert!(noticed(&board));
+        assert_eq!((board.idle_count(), board.active_count()), (1, 0));
+        assert_eq!(board.entry(0).unwrap().state, State::Busy);
+        // One that was let go alive says that it is idle, in a slot that is another's by then.
+        workers[2].idle(2);
+        let _new = reporter(&board, 2);
+        assert_eq!(board.idle_count(), 1);
+    }
+
+    #[test]
     fn a_notice_is_written_above_the_high_watermark() {
         let board = Scoreboard::create(2).unwrap();
         let workers: Vec<Reporter> = (0..2).map(|slot| reporter(&board, slot)).collect();

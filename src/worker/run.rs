@@ -67,8 +67,7 @@ pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Resu
             worker.serve(&mut Reception::new(pages, reporter, listener, application))
         }
     };
-    // Leaving may take a while; nobody is to count on this worker meanwhile.
-    worker.reporter.busy(clock::now());
+    worker.reporter.leave(clock::now());
     served
 }
 

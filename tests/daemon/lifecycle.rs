@@ -325,6 +325,40 @@ fn a_taken_port_is_refused_and_nothing_is_left() {
     );
 }
 
+/// Only a socket that proves to be nobody's is replaced.
+#[test]
+fn another_programs_datagram_socket_is_refused_and_left_alone() {
+    let setup = Setup::new().pool("hello", HELLO);
+    let path = setup.folder.path("hello.sock");
+    let other = UnixDatagram::bind(&path).expect("it can be bound");
+    let (status, daemon) = setup.refused();
+    assert_eq!(status.code(), Some(78));
+    daemon.wait_for_line("ERROR: unable to bind listening socket for address '*hello.sock':");
+    let sender = UnixDatagram::unbound().expect("a socket can be made");
+    sender
+        .send_to(b"still there?", path)
+        .expect("its file is left");
+    let mut bytes = [0; 100];
+    assert_eq!(other.recv(&mut bytes).expect("it arrives"), 12);
+}
+
+/// What was made before the start failed is taken back.
+#[test]
+fn a_start_that_fails_late_leaves_no_files() {
+    let setup = Setup::new()
+        .global("pid = @DIR@/daemon.pid")
+        .pool("first", HELLO)
+        .pool(
+            "second",
+            &format!("{HELLO}\naccess.log = @DIR@/no-folder/access.log"),
+        );
+    let (status, daemon) = setup.refused();
+    assert_eq!(status.code(), Some(78));
+    for name in ["first.sock", "second.sock", "daemon.pid"] {
+        assert!(!daemon.folder.path(name).exists(), "{name} is left");
+    }
+}
+
 #[test]
 fn a_unix_socket_in_use_is_refused_and_left_alone() {
     let setup = Setup::new().pool("hello", HELLO);

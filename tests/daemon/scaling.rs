@@ -1,10 +1,11 @@
 //! The number of workers follows the load within its bounds.
 
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{self, Daemon, Turn};
 use crate::support::fastcgi::{Address, Request};
 use crate::support::load::{Load, burst_served};
 use crate::support::setup::{PROBE, Setup, free_port};
@@ -193,4 +194,79 @@ fn a_lasting_load_settles() {
     );
     let outcome = load.stop();
     assert_eq!(outcome.failures, Vec::<String>::new());
+}
+
+/// Executes its arguments where netlink sockets are refused, as a service manager may wish (`RestrictAddressFamilies`).
+const WITHOUT_NETLINK: &str = r#"
+import ctypes, os, struct, sys
+SOCKET = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
+LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
+NUMBER, FIRST_ARGUMENT, AF_NETLINK, EAFNOSUPPORT = 0, 16, 16, 97
+ALLOW, ERROR = 0x7fff0000, 0x00050000
+program = [
+    (LOAD, 0, 0, NUMBER), (EQUAL, 0, 3, SOCKET),
+    (LOAD, 0, 0, FIRST_ARGUMENT), (EQUAL, 0, 1, AF_NETLINK),
+    (RETURN, 0, 0, ERROR | EAFNOSUPPORT), (RETURN, 0, 0, ALLOW),
+]
+code = b"".join(struct.pack("=HBBI", *line) for line in program)
+buffer = ctypes.create_string_buffer(code, len(code))
+filter = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter, 0, 0) == 0, ctypes.get_errno()
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+/// Where the length of a queue cannot be read it is still seen whether somebody waits.
+#[test]
+fn without_netlink_a_pool_grows_too() {
+    let setup = Setup::new().pool("hello", "app = hello\npm = ondemand\npm.max_children = 2");
+    let daemon = daemon::command(&setup.write());
+    let mut command = Command::new(&setup.python);
+    command
+        .args(["-c", WITHOUT_NETLINK])
+        .arg(daemon.get_program())
+        .args(daemon.get_args())
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("LISTEN_FDS")
+        .stdin(Stdio::null());
+    let daemon = Daemon::launch(setup.folder, &mut command, Turn::shared()).ready();
+    daemon.wait_for_line("WARNING: the kernel does not tell how many connections wait");
+    let answer = daemon.address("hello").get("/");
+    assert_eq!(answer.expect("the pool answers").status, 200);
+}
+
+/// A worker that was asked to leave and takes its time is not counted on.
+#[test]
+fn who_leaves_slowly_is_replaced_by_who_comes() {
+    let slow_end = "
+@__import__('atexit').register
+def end():
+    print('leaving', file=sys.stderr, flush=True)
+    time.sleep(8)
+";
+    let daemon = Setup::new()
+        .global("process_control_timeout = 1s")
+        .wsgi(
+            "probe",
+            &format!("{PROBE}{slow_end}"),
+            "pm = dynamic\npm.max_children = 4\npm.start_servers = 1\npm.min_spare_servers = 1\npm.max_spare_servers = 1",
+        )
+        .start_alone();
+    let address = daemon.address("probe");
+    // One more is started, is not needed for long, and is asked to leave.
+    address.get("/slow?ms=500").expect("the pool answers");
+    daemon.wait_for_line("said into stderr: \"leaving\"");
+    let busy = thread::spawn({
+        let address = address.clone();
+        move || address.get("/hold?ms=4000")
+    });
+    daemon.wait_for_line("said into stderr: \"held\"");
+    let begun = Instant::now();
+    address.get("/pid").expect("the pool answers");
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(2), "it waited {waited:?}");
+    let answer = busy.join().expect("the client does not panic");
+    assert_eq!(answer.expect("it is answered").status, 200);
 }
