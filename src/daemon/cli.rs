@@ -107,10 +107,23 @@ enum Command {
     Check,
     /// Check the configuration and print every value in effect (as -tt does)
     Config,
+    /// Print what the pools are doing, as their status pages tell it
+    Status {
+        /// The pool; all of them if none is named
+        pool: Option<String>,
+
+        /// Tell of each worker, too
+        #[arg(long)]
+        full: bool,
+
+        /// Print JSON, an object for each pool
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What the process is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Be the daemon.
     Run,
@@ -118,6 +131,13 @@ pub enum Task {
     Check,
     /// Check it and print the values in effect.
     Show,
+    /// Print what the pools are doing.
+    Status {
+        /// The pool; all of them if none is named.
+        pool: Option<String>,
+        /// What is asked of the status page.
+        query: String,
+    },
 }
 
 impl Cli {
@@ -142,6 +162,14 @@ impl Cli {
     /// What to do.
     pub fn task(&self) -> Task {
         match (&self.command, self.test) {
+            (Some(Command::Status { pool, full, json }), _) => {
+                let words = [(*json, "json"), (*full, "full")];
+                let asked = words.iter().filter(|(asked, _)| *asked);
+                Task::Status {
+                    pool: pool.clone(),
+                    query: asked.map(|(_, word)| *word).collect::<Vec<_>>().join("&"),
+                }
+            }
             (Some(Command::Config), _) | (_, 2..) => Task::Show,
             (Some(Command::Check), _) | (_, 1) => Task::Check,
             (Some(Command::Run) | None, 0) => Task::Run,
@@ -186,6 +214,8 @@ pub enum Exit {
     Success = 0,
     /// The command line is wrong.
     Usage = 64,
+    /// A pool does not tell its status.
+    Unavailable = 69,
     /// The daemon did not get ready in the background.
     Software = 70,
     /// The configuration is wrong, or what it asks for cannot be set up.

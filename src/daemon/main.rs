@@ -76,8 +76,11 @@ fn main() -> Exit {
             return Exit::Config;
         }
     };
-    config.tell();
     let task = cli.task();
+    if let Task::Status { pool, query } = &task {
+        return status::show(&config, pool.as_deref(), query);
+    }
+    config.tell();
     if task != Task::Run {
         if task == Task::Show {
             for line in config::dump(&config) {

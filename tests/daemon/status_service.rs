@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -166,6 +167,14 @@ fn can_do_nothing_but_answer() {
         assert_eq!(line("CapEff:"), "0000000000000000");
     } else {
         eprintln!("not root: the service is not another user than the daemon");
+    }
+    for entry in fs::read_dir(format!("/proc/{}/fd", service.pid)).expect("it runs") {
+        let target = fs::read_link(entry.expect("an entry").path()).unwrap_or_default();
+        let target = target.display().to_string();
+        let is_harmless = ["socket:", "pipe:", "/dev/null", "anon_inode:[event"]
+            .iter()
+            .any(|start| target.starts_with(start));
+        assert!(is_harmless || target.is_empty(), "it holds {target}");
     }
     let metadata = |name: &str| fs::metadata(daemon.folder.path(name)).expect("a socket");
     let [pool, service] = ["www.sock", "status.sock"].map(metadata);
@@ -390,4 +399,53 @@ fn a_reload_changes_what_it_answers_for_and_leaves_no_gap() {
             .iter()
             .all(|name| !daemon.folder.path(name).exists())
     });
+}
+
+/// Runs `preforkd status` with these words. Returns its exit status, what it printed, and what it complained of.
+fn command(daemon: &Daemon, words: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_preforkd"))
+        .arg("status")
+        .arg("-y")
+        .arg(daemon.folder.path("preforkd.conf"))
+        .args(words)
+        .output()
+        .expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let code = output.status.code().expect("it ends by itself");
+    (code, text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_command_line_shows_the_status() {
+    let port = free_port();
+    let daemon = Setup::new()
+        .pool("one", &format!("app = hello\n{ONE}{STATUS}"))
+        .pool(
+            "two",
+            &format!("app = hello\n{ONE}listen = {port}\npm.status_path = /state\n"),
+        )
+        .pool("none", &format!("app = hello\n{ONE}"))
+        .start();
+    service(&daemon);
+    daemon.wait_for_workers("two", 1);
+    let (code, shown, complaints) = command(&daemon, &[]);
+    assert_eq!(code, 69, "{complaints}");
+    let pools: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.starts_with("pool: "))
+        .collect();
+    assert_eq!(pools.len(), 2, "{shown}");
+    assert!(
+        complaints.contains("[pool none] tells no status"),
+        "{complaints}"
+    );
+    let (code, shown, complaints) = command(&daemon, &["two", "--full", "--json"]);
+    assert_eq!((code, complaints.as_str()), (0, ""));
+    assert!(shown.starts_with("{\"pool\":\"two\"") && shown.contains("\"processes\":[{"));
+    let (code, shown, complaints) = command(&daemon, &["three"]);
+    assert_eq!((code, shown.as_str()), (64, ""));
+    assert!(
+        complaints.contains("there is no pool three"),
+        "{complaints}"
+    );
 }

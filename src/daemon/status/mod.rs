@@ -4,12 +4,15 @@
 //! * [`supervisor`]: the master's side of the service
 //! * [`service`]: the process; [`intake`]: what stands between the network and tokio-fastcgi
 //! * [`desk`]: what the service has of a pool
+//! * [`ask`]: what asks, on the command line
 
+mod ask;
 mod desk;
 mod intake;
 mod service;
 mod supervisor;
 
+pub use ask::show;
 pub use desk::Desk;
 pub use supervisor::Supervisor;
 

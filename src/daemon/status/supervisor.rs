@@ -128,10 +128,7 @@ impl Supervisor {
     /// A process has died. Returns whether it was the service.
     pub fn reaped(&mut self, pid: Pid, death: Death) -> bool {
         if let Some(running) = self.running.take_if(|running| running.pid == pid) {
-            tracing::warn!(
-                "the status service, {pid}, {}; it is started anew",
-                describe(death)
-            );
+            tracing::warn!("the status service, {pid}, {}", describe(death));
             self.respawn.survived(now(), running.started, false);
             self.back_off();
             return true;

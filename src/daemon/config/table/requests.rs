@@ -118,7 +118,7 @@ pub static REQUESTS: &[Directive] = &[
             set: |pool, entry| pool.status_listen.set(entry, listen::parse(&entry.text)),
             show: |pool| pool.status_listen.as_ref().into(),
         },
-        text: "A further address, as in listen, that answers pm.status_path (/ if it is not set) and ping.path also when all workers are busy. Owner, mode and allowed clients are those of listen.",
+        text: "A further address, as in listen, that answers pm.status_path (/ if it is not set; on listen / stays the application's) and ping.path also when all workers are busy. Owner, mode and allowed clients are those of listen.",
     },
     Directive {
         name: "ping.path",
