@@ -20,7 +20,9 @@ use crate::upgrade::{Check, Heritage, Program};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use preforkd_plan::crashes::Crashes;
 use preforkd_plan::pool::Phase;
 use preforkd_plan::reload::Standing;
 use preforkd_plan::time::Time;
@@ -73,6 +75,18 @@ pub(crate) struct Master {
     pub(crate) status: Supervisor,
     /// The generation of each pool in the program before.
     generations: BTreeMap<String, u32>,
+    /// Most workers of all pools together.
+    process_max: Option<u32>,
+    /// A pool wants more.
+    short: bool,
+    crashes: Crashes,
+}
+
+fn crashes(global: &Global) -> Crashes {
+    Crashes::new(
+        global.emergency_restart_threshold,
+        global.emergency_restart_interval,
+    )
 }
 
 /// Binds, forks, supervises; returns when the last process is gone. `caller` is told when the daemon is ready; `read`
@@ -170,6 +184,7 @@ fn start(
         extension,
         notes: config.global.log_level == LogLevel::Debug,
     };
+    let crashes = crashes(&config.global);
     let pid_file = config.global.pid;
     if let Some(path) = &pid_file
         && let Err(error) = write_pid(path)
@@ -200,6 +215,9 @@ fn start(
         check: None,
         status: Supervisor::default(),
         generations,
+        process_max: config.global.process_max,
+        short: false,
+        crashes,
     };
     if let Err(error) = master.add_pools(config.pools, sockets, control_timeout) {
         complain("cannot set up a pool")(error);
@@ -304,11 +322,40 @@ impl Master {
 
     fn settle(&mut self) {
         let now = clock::now();
-        for pool in self.pools.values_mut() {
-            if pool.deadline().is_some_and(|deadline| deadline.0 <= now) {
-                pool.settle(&self.common);
+        let indices: Vec<u32> = self.pools.keys().copied().collect();
+        for index in indices {
+            let room = self.room(index);
+            if let Some(pool) = self.pools.get_mut(&index) {
+                let is_due = pool.deadline().is_some_and(|deadline| deadline.0 <= now);
+                if is_due || pool.is_short() && room > 0 {
+                    pool.set_room(room);
+                    pool.settle(&self.common);
+                }
             }
         }
+        let was_short = self.short;
+        self.short = self.pools.values().any(Pool::is_short);
+        if self.short && !was_short {
+            tracing::warn!(
+                "The maximum number of processes has been reached. Please review your configuration and consider raising 'process.max'"
+            );
+        }
+    }
+
+    /// How many more workers there may be beside those of a pool (`process.max`). Two generations count apart, and those
+    /// that leave do not count: there being many workers must not keep a reload from succeeding.
+    fn room(&self, index: u32) -> u32 {
+        let Some(max) = self.process_max else {
+            return u32::MAX;
+        };
+        let reload = self.reload.as_ref();
+        let is_new = |index: u32| reload.is_some_and(|reload| reload.has_new(index));
+        let beside = self
+            .pools
+            .iter()
+            .filter(|(other, pool)| !pool.is_leaving() && is_new(**other) == is_new(index));
+        let size = beside.map(|(_, pool)| pool.size()).sum();
+        max.saturating_sub(size)
     }
 
     /// The processes of the program before leave when those of this one are ready.
@@ -404,6 +451,8 @@ impl Master {
         self.common.notes = global.log_level == LogLevel::Debug;
         self.control_timeout = global.process_control_timeout;
         self.notifier.set_interval(global.systemd_interval);
+        self.process_max = global.process_max;
+        self.crashes = crashes(&global);
         if let Err(error) = log::reconfigure(&global) {
             tracing::error!("{error}");
         }
@@ -530,9 +579,30 @@ impl Master {
     /// Tells the pool whose process `pid` was that it is dead. Returns whether there is such a pool.
     fn hand_over(&mut self, pid: Pid, death: Death) -> bool {
         let common = &self.common;
-        self.pools
+        let is_known = self
+            .pools
             .values_mut()
-            .any(|pool| pool.reaped(pid, death, common))
+            .any(|pool| pool.reaped(pid, death, common));
+        if is_known {
+            self.look_at_crash(death);
+        }
+        is_known
+    }
+
+    /// Reloads when workers crash again and again: what they share may be broken.
+    fn look_at_crash(&mut self, death: Death) {
+        const CRASHES: [i32; 2] = [Signal::SIGSEGV as i32, Signal::SIGBUS as i32];
+        if let Death::Signaled { number, .. } = death
+            && CRASHES.contains(&number)
+            && self.crashes.crashed(Time(clock::now()))
+        {
+            tracing::warn!(
+                "failed processes threshold ({} in {} sec) is reached, initiating reload",
+                self.crashes.threshold(),
+                self.crashes.interval().as_secs()
+            );
+            self.reload(None);
+        }
     }
 
     fn remove_pid_file(&self) {

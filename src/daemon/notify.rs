@@ -7,7 +7,6 @@ use preforkd_plan::time::Time;
 use preforkd_sys::clock;
 use preforkd_sys::scoreboard::Counts;
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -119,8 +118,8 @@ impl Notifier {
         let seconds = now.since(since).as_secs_f64().max(0.001);
         let new = u32::try_from(requests.saturating_sub(before)).unwrap_or(u32::MAX);
         let mut state = format!(
-            "STATUS=Processes active: {active}, idle: {idle}, Requests: {requests}, slow: {slow}, Traffic: {}req/sec",
-            general(f64::from(new) / seconds)
+            "STATUS=Processes active: {active}, idle: {idle}, Requests: {requests}, slow: {slow}, Traffic: {:.2}req/sec",
+            f64::from(new) / seconds
         );
         if self.watchdog.is_some() {
             state.push_str("\nWATCHDOG=1");
@@ -151,33 +150,6 @@ fn watchdog(variable: impl Fn(&str) -> Option<String>) -> Option<Duration> {
     Some(Duration::from_micros(micros / 2)).filter(|half| !half.is_zero())
 }
 
-/// A number as `%.3g` of printf(3) writes it: three digits that count.
-fn general(number: f64) -> String {
-    let scientific = format!("{number:.2e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let without_zeros = |text: &str| {
-        if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        } else {
-            text.to_owned()
-        }
-    };
-    if (-4..3).contains(&exponent) {
-        let places = usize::try_from(2 - exponent).unwrap_or(0);
-        return without_zeros(&format!("{number:.places$}"));
-    }
-    let mut text = without_zeros(digits);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "e{}{:02}",
-        if exponent < 0 { '-' } else { '+' },
-        exponent.abs()
-    );
-    text
-}
-
 fn connect(address: &OsStr) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
@@ -191,25 +163,6 @@ fn connect(address: &OsStr) -> std::io::Result<UnixDatagram> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What `printf '%.3g'` prints.
-    #[test]
-    fn numbers_have_three_digits() {
-        for (number, text) in [
-            (0.0, "0"),
-            (1.0, "1"),
-            (0.1, "0.1"),
-            (1.0 / 3.0, "0.333"),
-            (12.345, "12.3"),
-            (999.4, "999"),
-            (999.6, "1e+03"),
-            (1234.5, "1.23e+03"),
-            (0.00012345, "0.000123"),
-            (0.000012345, "1.23e-05"),
-        ] {
-            assert_eq!(general(number), text);
-        }
-    }
 
     #[test]
     fn a_watchdog_is_fed_at_half_its_time() {

@@ -493,6 +493,23 @@ impl Pool {
         self.deadline = self.plan.deadline(now());
     }
 
+    /// Says how many more workers all pools together may have.
+    pub fn set_room(&mut self, room: u32) {
+        self.plan.set_room(room);
+    }
+
+    /// Whether it wants more workers than there is room for.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.plan.is_short()
+    }
+
+    /// How many workers it has, of any state.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.plan.census().total()
+    }
+
     /// What its workers are at.
     #[must_use]
     pub fn work(&self) -> Work {

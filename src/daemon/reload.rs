@@ -37,6 +37,14 @@ fn complain(error: impl Display) -> Refused {
     Refused
 }
 
+impl Reload {
+    /// Whether a pool is one of the new ones.
+    #[must_use]
+    pub fn has_new(&self, index: u32) -> bool {
+        self.new.contains(&index)
+    }
+}
+
 impl Master {
     /// Begins a reload: of all pools, or of the one named. One that is asked for while another goes on follows it.
     pub fn reload(&mut self, only: Option<String>) {

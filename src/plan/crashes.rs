@@ -26,6 +26,18 @@ impl Crashes {
         }
     }
 
+    /// How many crashes are an emergency.
+    #[must_use]
+    pub fn threshold(&self) -> usize {
+        self.threshold
+    }
+
+    /// Within which time.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// A worker has crashed. Returns whether this is an emergency; the count begins anew then.
     pub fn crashed(&mut self, now: Time) -> bool {
         if self.threshold == 0 || self.interval.is_zero() {

@@ -166,6 +166,10 @@ pub struct Pool {
     started: bool,
     /// A worn-out worker and the one that will take its place.
     replacing: Option<(u32, u32)>,
+    /// How many workers may be started, since all pools together have a limit (`process.max`).
+    room: u32,
+    /// More would have been started at the last [`Self::settle`].
+    short: bool,
     /// When an excess of idle workers is looked at next.
     shrink_at: Option<Time>,
     /// All workers are busy, and it has been reported; when to look whether it is over.
@@ -197,6 +201,8 @@ impl Pool {
             respawn: Respawn::default(),
             started: false,
             replacing: None,
+            room: u32::MAX,
+            short: false,
             shrink_at: None,
             saturated: None,
             nudge_at: None,
@@ -230,11 +236,23 @@ impl Pool {
         }
     }
 
+    /// Says how many more workers all pools together may have. Without this there is no limit.
+    pub fn set_room(&mut self, room: u32) {
+        self.room = room;
+    }
+
+    /// Whether it wanted more workers than there was room for. It is to settle again when there is some.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
     /// Decides what follows from all that has happened. To be called after the events of one wake-up, and when
     /// [`Self::deadline`] has passed.
     pub fn settle(&mut self, now: Time, view: &impl View, actions: &mut Vec<Action>) {
         self.observe(now, view, actions);
         self.expire(now, actions);
+        self.short = false;
         if self.phase != Phase::Running {
             self.watermarks = QUIET;
             self.watches_listener = false;

@@ -45,7 +45,8 @@ impl Pool {
         let census = self.census();
         let full = census.total() >= self.limits.max_children;
         // Whether anybody would be started, however many wait: no round of starts is full, and none is held back.
-        let can_grow = self.can_spawn(now) && scale::grow(&self.limits, &census, u32::MAX) > 0;
+        let can_grow =
+            self.can_spawn(now) && !self.short && scale::grow(&self.limits, &census, u32::MAX) > 0;
         Wanted {
             growth: match self.limits.mode {
                 // Who starts counts as spare; when the last idle worker turns busy, the queue counts as well.

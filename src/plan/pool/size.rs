@@ -27,15 +27,16 @@ impl Pool {
             return;
         };
         match self.find(State::Vacant) {
-            Some(new) if self.can_spawn(now) => {
+            Some(new) if self.can_spawn(now) && self.room > 0 => {
+                self.room -= 1;
                 self.slot_event(now, new, slot::Event::Ask, actions);
                 self.replacing = Some((old, new));
             }
-            Some(_) => {}
-            None if self.census().retiring == 0 => {
+            Some(_) if self.room > 0 => {}
+            Some(_) | None if self.census().retiring == 0 => {
                 self.slot_event(now, old, slot::Event::Retire, actions);
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 
@@ -79,7 +80,10 @@ impl Pool {
     }
 
     fn ask(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if let Some(slot) = self.find(State::Vacant) {
+        if self.room == 0 {
+            self.short = true;
+        } else if let Some(slot) = self.find(State::Vacant) {
+            self.room -= 1;
             self.slot_event(now, slot, slot::Event::Ask, actions);
         }
     }
@@ -146,7 +150,7 @@ impl Pool {
             }
             Some(at) if at <= now => {
                 let room = census.total() < self.limits.max_children;
-                let unwanted = room && census.starting == 0 && self.can_spawn(now);
+                let unwanted = room && census.starting == 0 && self.can_spawn(now) && !self.short;
                 let over = unwanted || self.rested(now).next().is_some();
                 self.saturated = (!over).then(|| now + SHRINK_INTERVAL);
             }

@@ -5,4 +5,5 @@ mod failure;
 mod growth;
 mod properties;
 mod rest;
+mod room;
 mod world;
