@@ -141,6 +141,16 @@ pub fn account(text: &str) -> Result<String, String> {
     plain(text, "a name or a number")
 }
 
+/// A path of requests that are left out of the access log.
+pub fn suppressed(text: &str) -> Result<String, String> {
+    let kind = "a path of requests, which begins with /";
+    if text.starts_with('/') {
+        plain(text, kind)
+    } else {
+        Err(format!("must be {kind}"))
+    }
+}
+
 /// Text on one line.
 pub fn text(text: &str) -> Result<String, String> {
     plain(text, "text")
@@ -180,17 +190,14 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
     )
 }
 
-/// A name for the system's log, which ends it with a colon or a bracket.
+/// A name for the system's log.
 pub fn ident(text: &str) -> Result<String, String> {
-    const LONGEST: usize = 48;
-    let plain = |c: char| c.is_ascii_graphic() && !":[]".contains(c);
-    if (1..=LONGEST).contains(&text.len()) && text.chars().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "must be from 1 to {LONGEST} ASCII characters, without blanks, colons and brackets"
-        ))
+    const LONGEST: usize = 255;
+    let kind = format!("text of at most {LONGEST} bytes");
+    if text.len() > LONGEST {
+        return Err(format!("must be {kind}"));
     }
+    plain(text, &kind)
 }
 
 /// The subjects of the system's log, as RFC 3164 numbers them, in the words of `syslog(3)`.

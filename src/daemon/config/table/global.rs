@@ -6,6 +6,9 @@ use crate::config::directive::Source::{Differs, Ours, PhpFpm};
 use crate::config::directive::{Directive, Reader, Shown};
 use crate::config::{ErrorLog, LogFormat, value};
 
+/// Longest line of the log, in bytes: so much is kept of what each worker has begun to print.
+const MAX_LOG_LIMIT: usize = 1024 * 1024;
+
 /// What concerns the daemon as a whole.
 pub static GLOBAL: &[Directive] = &[
     Directive {
@@ -130,13 +133,15 @@ pub static GLOBAL: &[Directive] = &[
         },
         reader: Reader::Global {
             set: |global, entry| {
-                global
-                    .log_limit
-                    .set(entry, value::number(&entry.text, 512..=1024 * 1024))
+                global.log_limit.set(
+                    entry,
+                    value::number(&entry.text, 512..=usize::MAX)
+                        .map(|bytes| bytes.min(MAX_LOG_LIMIT)),
+                )
             },
             show: |global| Shown::One(global.log_limit.to_string()),
         },
-        text: "The longest line of the log in bytes, from 512 to 1048576. What workers print is wrapped there, other lines are cut.",
+        text: "The longest line of the log in bytes, at least 512; more than 1048576 counts as that. What workers print is wrapped there, other lines are cut.",
     },
     Directive {
         name: "log_buffering",

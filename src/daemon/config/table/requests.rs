@@ -182,7 +182,7 @@ pub static REQUESTS: &[Directive] = &[
                 push(
                     &mut pool.access_suppress_path,
                     entry,
-                    value::request_path(&entry.text),
+                    value::suppressed(&entry.text),
                 )
             },
             show: |pool| {

@@ -244,6 +244,10 @@ fn one_mistake_in_a_line() {
             "slowlog = @/none/slow: must be in an existing folder; @/none is none: make it".to_owned(),
         ),
         (
+            "access.suppress_path[] = ping",
+            "access.suppress_path[] = ping: must be a path of requests, which begins with /".to_owned(),
+        ),
+        (
             "access.format = \"%s %X\"",
             "access.format = %s %X: Invalid token in the access.format (%X)".to_owned(),
         ),
@@ -304,12 +308,8 @@ fn mistakes_in_global() {
             "syslog.facility = kernel: must be auth, authpriv, cron, daemon,",
         ),
         (
-            "syslog.ident = \"a b\"",
-            "syslog.ident = a b: must be from 1 to 48 ASCII characters",
-        ),
-        (
             "log_limit = 511",
-            "log_limit = 511: must be a whole number from 512 to 1048576",
+            "log_limit = 511: must be a whole number from 512 to",
         ),
         (
             "process.priority = 21",
