@@ -20,7 +20,7 @@ step() { printf '\n== %s\n' "$*"; }
 if [[ ${1-} != --installed ]]; then
   step "What the tests need"
   packaging/try/debian.sh nginx=nginx-light curl=curl ps=procps cc=gcc libc6-dev python3 python3-venv \
-    php-fpm8.2=php8.2-fpm
+    php-fpm8.2=php8.2-fpm mmdebstrap=mmdebstrap unshare=util-linux dpkg-deb=dpkg
   exec packaging/try/rust.sh tests/run.sh --installed
 fi
 
@@ -98,3 +98,11 @@ cargo test --locked --no-fail-fast --workspace --exclude preforkd-python
 
 step "The site that people try"
 PREFORKD_TRY_DIR=$scratch/try packaging/try.sh --check
+
+if [[ $EUID -eq 0 ]]; then
+  step "Installed as a service"
+  tests/install/run.sh
+else
+  [[ -z ${CI-} ]] || { echo "installing the package needs root" >&2; exit 1; }
+  step "Not run, since it needs root: tests/install/run.sh"
+fi

@@ -12,7 +12,10 @@ use crate::config::table::table;
 
 /// The samples, each under the name that a person gives it.
 const SAMPLES: [(&str, &str); 4] = [
-    ("preforkd.conf", include_str!("../../../../preforkd.conf")),
+    (
+        "preforkd.conf",
+        include_str!("../../../../packaging/preforkd.conf"),
+    ),
     (
         "conf.d/hello.conf",
         include_str!("../../../../conf.d/hello.conf"),
@@ -81,7 +84,7 @@ fn the_samples_are_right_as_they_stand() {
         effective_uid: ROOT,
         ..SURROUNDINGS
     };
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("preforkd.conf");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/preforkd.conf");
     let config = load(&file, &surroundings).unwrap_or_else(|problems| panic!("{problems}"));
     let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
     assert_eq!(names, ["hello"]);

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Installs the Debian package on a Debian of its own, under a systemd of its own and then with the init script alone:
+# starts, reloads, upgrades under load, rotates logs, removes, purges. Needs root.
+set -euo pipefail
+umask 022
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../.."
+. tests/install/host.sh
+[[ $EUID -eq 0 ]] || { echo "to install packages, run this as root" >&2; exit 1; }
+
+scratch=$(mktemp -d)
+pid=
+finish() {
+  [[ -z $pid ]] || host_stop "$pid" || true
+  rm -rf --one-file-system "$scratch"
+}
+trap finish EXIT
+
+step() { printf -- '-- %s\n' "$*"; }
+
+fail() {
+  echo "failed: $*" >&2
+  [[ -z $pid ]] || host_run "$pid" journalctl --no-pager --unit preforkd --lines 40 >&2 || true
+  exit 1
+}
+
+# until_true SECONDS COMMAND…
+until_true() {
+  local tries=$(($1 * 10))
+  shift
+  while ! "$@" >/dev/null 2>&1; do
+    ((tries-- > 0)) || return 1
+    sleep 0.1
+  done
+}
+
+run() { host_run "$pid" "$@"; }
+logged() { run journalctl --no-pager --quiet --unit preforkd --output cat | grep -qF -- "$1"; }
+main_pid() { run systemctl show --value --property MainPID preforkd; }
+# The built-in page of the first pool.
+ask() {
+  env -i REQUEST_METHOD=GET SCRIPT_NAME=/ REQUEST_URI=/ SERVER_PROTOCOL=HTTP/1.1 \
+    nsenter --target "$pid" --mount --root --wd=/ -- /usr/bin/cgi-fcgi -bind -connect /run/preforkd-hello.sock </dev/null
+}
+answers() { ask | grep -q 'preforkd'; }
+
+step "The package"
+package=$(packaging/deb/build.sh --output "$scratch/preforkd_1.deb")
+# The same once more, under a higher version.
+dpkg-deb --raw-extract "$package" "$scratch/next"
+sed -i 's/^Version: .*/&+next/' "$scratch/next/DEBIAN/control"
+dpkg-deb --root-owner-group --build "$scratch/next" "$scratch/preforkd_2.deb" >/dev/null
+
+step "A Debian of its own"
+root=$scratch/root
+host_build "$root" systemd systemd-sysv sysvinit-utils dbus logrotate libfcgi-bin init-system-helpers
+find "$root/etc" "$root/usr" "$root/var/lib/systemd" "$root/lib" -xdev | sort >"$scratch/before"
+cp "$scratch"/preforkd_?.deb "$root/root/"
+
+step "Installed under systemd"
+pid=$(host_boot "$root")
+run dpkg --install /root/preforkd_1.deb >"$scratch/dpkg.log" 2>&1 || { cat "$scratch/dpkg.log" >&2; fail "dpkg --install"; }
+until_true 10 run systemctl is-active preforkd || fail "the service is not active"
+run systemctl is-enabled --quiet preforkd || fail "it is not enabled"
+answers || fail "the first pool does not answer"
+first=$(main_pid)
+[[ $(run cat "/proc/$first/cmdline" | tr '\0' ' ') == "preforkd: master process (/etc/preforkd/preforkd.conf)"* ]] || fail "its title"
+
+step "Its sandbox"
+figure=$(run systemd-analyze security --no-pager preforkd.service | sed -n 's/.*Overall exposure level for preforkd.service: \([0-9.]*\).*/\1/p')
+grep -qF "systemd-analyze security: $figure (" packaging/systemd/preforkd.service ||
+  fail "the head of the unit says another figure than $figure"
+
+step "Reloaded"
+run systemctl reload preforkd
+until_true 10 logged "generation 2 has taken over" || fail "no reload"
+[[ $(main_pid) == "$first" ]] || fail "another master"
+echo "nonsense = 1" >>"$root/etc/preforkd/preforkd.conf"
+! run systemctl reload preforkd 2>/dev/null || fail "a mistake was not noticed"
+sed -i '$d' "$root/etc/preforkd/preforkd.conf"
+answers || fail "the pool does not answer after a reload with a mistake"
+
+step "Upgraded under load"
+: >"$scratch/asked"
+while [[ -e $scratch/asked ]]; do
+  if answers; then echo served; else echo lost; fi
+done >"$scratch/load" &
+load=$!
+run dpkg --install /root/preforkd_2.deb >"$scratch/dpkg.log" 2>&1 || { cat "$scratch/dpkg.log" >&2; fail "the upgrade"; }
+until_true 10 logged "reloading: execvp(" || fail "the new program did not take over"
+until_true 10 logged "using inherited socket" || fail "the new program did not come up"
+sleep 0.5
+rm "$scratch/asked"
+wait "$load"
+! grep -q lost "$scratch/load" || fail "$(grep -c lost "$scratch/load") of $(wc -l <"$scratch/load") requests lost"
+grep -q served "$scratch/load" || fail "nobody asked"
+[[ $(main_pid) == "$first" ]] || fail "another master after the upgrade"
+until_true 5 run systemctl is-active preforkd || fail "not active after the upgrade"
+
+step "Logs rotated"
+run logrotate --force /etc/logrotate.d/preforkd || fail "logrotate"
+
+step "Stopped, removed, purged"
+run systemctl stop preforkd
+logged "exiting, bye-bye!" || fail "it did not finish"
+run systemctl start preforkd
+answers || fail "it does not answer after a restart"
+run dpkg --purge preforkd >/dev/null 2>&1 || fail "dpkg --purge"
+! run sh -c 'cat /proc/[0-9]*/comm' 2>/dev/null | grep -qx preforkd || fail "a process is left"
+host_stop "$pid"
+pid=
+# The user stays, as policy has it, and so do the files that dpkg and systemd keep for themselves.
+find "$root/etc" "$root/usr" "$root/var/lib/systemd" "$root/lib" -xdev | sort | comm -13 "$scratch/before" - |
+  grep -vE '/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/\.updated$|/etc/machine-id|/var/lib/systemd/(random-seed|timers|catalog|coredump|deb-systemd)|/etc/\.pwd\.lock|/etc/resolv' >"$scratch/left" || true
+[[ ! -s $scratch/left ]] || fail "left behind: $(<"$scratch/left")"
+
+step "With the init script alone"
+cat >"$root/root/init-test" <<'INIT'
+set -eu
+dpkg --install /root/preforkd_1.deb >/dev/null 2>&1
+service=/etc/init.d/preforkd
+asked() { REQUEST_METHOD=GET SCRIPT_NAME=/ REQUEST_URI=/ cgi-fcgi -bind -connect /run/preforkd-hello.sock </dev/null | grep -q preforkd; }
+"$service" start && "$service" status >/dev/null && asked
+"$service" start
+"$service" configtest
+"$service" reload && asked
+pid=$(cat /run/preforkd/preforkd.pid)
+echo "nonsense = 1" >>/etc/preforkd/preforkd.conf
+! "$service" configtest 2>/dev/null
+! "$service" restart 2>/dev/null
+! "$service" reload 2>/dev/null
+[ "$(cat /run/preforkd/preforkd.pid)" = "$pid" ] && asked
+sed -i '$d' /etc/preforkd/preforkd.conf
+"$service" restart && asked
+[ "$(cat /run/preforkd/preforkd.pid)" != "$pid" ]
+"$service" stop
+if "$service" status >/dev/null; then exit 1; else [ $? -eq 3 ]; fi
+"$service" stop
+dpkg --purge preforkd >/dev/null 2>&1
+[ ! -e /run/preforkd ] && [ ! -e /etc/preforkd ] && [ ! -e /var/log/preforkd ]
+echo all done
+INIT
+host_enter "$root" sh /root/init-test >"$scratch/init.log" 2>&1 || { cat "$scratch/init.log" >&2; fail "the init script"; }
+tail -n 1 "$scratch/init.log" | grep -qx "all done" || { cat "$scratch/init.log" >&2; fail "the init script"; }
+echo "installed, reloaded, upgraded, removed: all well"
