@@ -171,6 +171,8 @@ pub struct Entry {
     pub connections: u64,
     /// Requests it has begun.
     pub requests: u64,
+    /// Whether it has come up, and does not leave yet.
+    pub serves: bool,
     /// Memory that it shares with no other process, in bytes, as it last measured it; 0 before it has.
     pub private: u64,
 }
@@ -311,6 +313,9 @@ impl Board {
             started: cell.started.load(Ordering::Relaxed),
             connections: cell.connections.load(Ordering::Relaxed),
             requests: cell.requests.load(Ordering::Relaxed),
+            serves: self.ready_words()[slot as usize / 64].load(Ordering::Relaxed)
+                & (1 << (slot % 64))
+                != 0,
             private: cell.private.load(Ordering::Relaxed),
         })
     }

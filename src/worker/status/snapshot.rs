@@ -106,7 +106,8 @@ impl<'a> Snapshot<'a> {
                 State::Vacant => continue,
                 State::Starting => snapshot.starting += 1,
                 State::Idle => snapshot.idle += 1,
-                State::Busy => snapshot.active += 1,
+                State::Busy if entry.serves => snapshot.active += 1,
+                State::Busy => {}
             }
             if full {
                 let mut worker = Worker::new(&entry, board.request(slot), board.slowest(slot), now);
@@ -143,7 +144,7 @@ impl Worker {
             }),
             ..Self::default()
         };
-        worker.state = state(entry, request.as_ref());
+        worker.state = state(entry, request.as_ref(), now);
         let Some(request) = request.filter(|_| !matches!(worker.state, STARTING | READING)) else {
             return worker;
         };
@@ -168,13 +169,17 @@ const IDLE: &str = "Idle";
 const READING: &str = "Reading headers";
 const RUNNING: &str = "Running";
 const FINISHING: &str = "Finishing";
+const ENDING: &str = "Ending";
 
-fn state(entry: &Entry, request: Option<&RequestEntry>) -> &'static str {
+fn state(entry: &Entry, request: Option<&RequestEntry>, now: u64) -> &'static str {
     match (entry.state, request) {
         (State::Vacant | State::Starting, _) => STARTING,
         (State::Idle, _) => IDLE,
+        (State::Busy, _) if !entry.serves => ENDING,
         (State::Busy, None) => READING,
         (State::Busy, Some(request)) if request.ended == 0 => RUNNING,
+        // Its answer is complete; for how long it goes on does not matter.
+        (State::Busy, Some(_)) if entry.since > now => FINISHING,
         // Busy since before the request ended, or with a connection that came after. A state's time is in microseconds.
         (State::Busy, Some(request)) if entry.since.saturating_add(1000) > request.ended => READING,
         (State::Busy, Some(_)) => FINISHING,
@@ -248,6 +253,13 @@ mod tests {
         assert_eq!(shown.slowest.unwrap().duration, 10_000);
         worker.busy(at(40));
         assert_eq!(seen(at(41)).1.state, READING);
+        worker.request(at(42), &[]);
+        worker.ended(at(43));
+        worker.untimed();
+        assert_eq!(seen(at(50)).1.state, FINISHING);
+        worker.leave(at(60));
+        let (counts, shown) = seen(at(61));
+        assert_eq!((counts, shown.state), ((0, 0, 0), ENDING));
     }
 
     #[test]
