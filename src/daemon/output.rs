@@ -163,6 +163,12 @@ impl Held {
         self.0.iter()
     }
 
+    /// Whether its first lines are those of `other`.
+    #[must_use]
+    pub fn begins_with(&self, other: &Self) -> bool {
+        self.0.iter().take(other.0.len()).eq(&other.0)
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

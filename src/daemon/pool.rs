@@ -36,14 +36,11 @@ use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{LogSettings, ToMold, ToWorker};
 use preforkd_worker::status::Pages;
 pub use process::describe;
-use process::{Process, take_output};
+use process::{Kind, Process};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
-
-/// How long a mold or a worker may take to get ready.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// As many workers at once make the pool busy enough to say so, as in php-fpm.
 const BUSY_SPAWN: usize = 8;
@@ -154,7 +151,7 @@ impl Pool {
             ),
         )?;
         let timeouts = Timeouts {
-            start: START_TIMEOUT,
+            start: config.start_timeout,
             terminate: config.request_terminate_timeout,
             control: control_timeout,
         };
@@ -372,18 +369,12 @@ impl Pool {
             Token::Output { slot, stream, .. } => {
                 let pool = &self.config;
                 if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
-                    take_output(process, usize::from(stream), "child", pool, &common.epoll);
+                    process.take_output(usize::from(stream), pool, &common.epoll);
                 }
             }
             Token::MoldOutput { stream, .. } => {
                 if let Some(process) = &mut self.mold {
-                    take_output(
-                        process,
-                        usize::from(stream),
-                        "mold",
-                        &self.config,
-                        &common.epoll,
-                    );
+                    process.take_output(usize::from(stream), &self.config, &common.epoll);
                 }
             }
             Token::Signals
@@ -444,6 +435,9 @@ impl Pool {
 
     /// Does what follows from all that has happened.
     pub fn settle(&mut self, common: &Common) {
+        for process in self.workers.iter_mut().chain([&mut self.mold]).flatten() {
+            process.tell_if_slow(&self.last_failure, &self.config);
+        }
         // If a race never ends it goes on after the others have had their turn.
         self.dirty = true;
         // Each round performs something or is the last.
@@ -490,7 +484,11 @@ impl Pool {
         }
         self.tally(common);
         self.watch_listener(common);
-        self.deadline = self.plan.deadline(now());
+        let processes = self.workers.iter().chain([&self.mold]).flatten();
+        self.deadline = processes
+            .filter_map(Process::tell_at)
+            .chain(self.plan.deadline(now()))
+            .min();
     }
 
     /// Says how many more workers all pools together may have.
@@ -577,7 +575,10 @@ impl Pool {
                     let what = if mold.leaving {
                         "does not end".to_owned()
                     } else {
-                        format!("is not ready after {} s", START_TIMEOUT.as_secs())
+                        format!(
+                            "is not ready after {} s",
+                            self.config.start_timeout.as_secs()
+                        )
                     };
                     tracing::warn!(
                         "[pool {}] mold {} {what}, killing it",
@@ -642,7 +643,7 @@ impl Pool {
                 stream,
             },
         )?;
-        self.mold = Some(Process::new(spawned));
+        self.mold = Some(Process::new(Kind::Mold, spawned));
         Ok(())
     }
 
@@ -671,7 +672,7 @@ impl Pool {
         if let Some(pid) = spawned.pid {
             self.log_started(pid);
         }
-        self.workers[slot as usize] = Some(Process::new(spawned));
+        self.workers[slot as usize] = Some(Process::new(Kind::Worker, spawned));
         Ok(())
     }
 

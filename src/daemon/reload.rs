@@ -10,7 +10,7 @@ use crate::listen::{self, Sockets};
 use crate::master::{Master, open_extension};
 use crate::pool::Pool;
 use preforkd_plan::pool::Phase;
-use preforkd_plan::reload::{TIMEOUT, Verdict, judge};
+use preforkd_plan::reload::{Verdict, judge, timeout};
 use preforkd_plan::time::Time;
 use preforkd_sys::clock;
 use std::fmt::Display;
@@ -118,6 +118,8 @@ impl Master {
         }
         let sockets = self.sockets(&config)?;
         let control_timeout = config.global.process_control_timeout;
+        let starts = config.pools.iter().map(|pool| pool.start_timeout);
+        let start = starts.max().unwrap_or_default();
         let new = self
             .add_pools(config.pools, sockets, control_timeout)
             .map_err(complain)?;
@@ -125,7 +127,7 @@ impl Master {
             global: config.global,
             new,
             old,
-            deadline: Time(clock::now()) + TIMEOUT,
+            deadline: Time(clock::now()) + timeout(start),
         })
     }
 

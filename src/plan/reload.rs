@@ -7,8 +7,12 @@
 use crate::time::Time;
 use std::time::Duration;
 
-/// How long a new generation may take in all: a mold and the first workers, each in its own time to start, and some.
-pub const TIMEOUT: Duration = Duration::from_secs(150);
+/// How long a new generation may take in all: a mold and the first workers, each in its own time to start, which is
+/// `start` at most, and some.
+#[must_use]
+pub fn timeout(start: Duration) -> Duration {
+    start.saturating_mul(2) + Duration::from_secs(30)
+}
 
 /// How far a new generation of one pool has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +36,7 @@ pub enum Verdict {
     Abandon,
 }
 
-/// Judges a reload by the new generation's pools. `deadline` is [`TIMEOUT`] after its begin.
+/// Judges a reload by the new generation's pools. `deadline` is [`timeout`] after its begin.
 pub fn judge(now: Time, deadline: Time, standings: impl IntoIterator<Item = Standing>) -> Verdict {
     let mut all_ready = true;
     for standing in standings {

@@ -500,3 +500,23 @@ fn works_with(interpreter: &Path) {
     assert_eq!(address.get("/raise").expect("an answer comes").status, 500);
     assert_eq!(address.get("/pid").expect("the pool answers").status, 200);
 }
+
+/// A person who waits for a start is to see what it does, and where it says so.
+#[test]
+fn what_a_slow_start_prints_is_told_meanwhile() {
+    let slow = "import time\nprint('loading', flush=True)\ntime.sleep(60)\n";
+    let daemon = Setup::new()
+        .wsgi("slow", slow, "pm = static\npm.max_children = 1")
+        .start();
+    daemon.wait_for_line("WARNING: [pool slow] mold * said into stdout: \"loading\"");
+    assert_eq!(daemon.lines_like("mold * is ready"), Vec::<String>::new());
+}
+
+#[test]
+fn how_long_a_start_may_take_can_be_told() {
+    let slow = "import time\ntime.sleep(60)\n";
+    let lines = "pm = static\npm.max_children = 1\npm.start_timeout = 1s";
+    let daemon = Setup::new().wsgi("slow", slow, lines).start();
+    daemon.wait_for_line("WARNING: [pool slow] mold * is not ready after 1 s, killing it");
+    daemon.wait_for_line("ERROR: [pool slow] cannot start: 1 failure(s) in a row");
+}

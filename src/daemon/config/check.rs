@@ -169,6 +169,7 @@ impl<'a> PoolChecker<'a, '_> {
             env,
             clear_env: *raw.clear_env.value()?,
             limits: limits?,
+            start_timeout: *raw.start_timeout.value()?,
             max_requests: *raw.max_requests.value()?,
             request_terminate_timeout: some_time(&raw.request_terminate_timeout)?,
             track_finished: *raw.request_terminate_timeout_track_finished.value()?,

@@ -217,6 +217,8 @@ pub struct Pool {
     pub clear_env: bool,
     /// How many workers it has (`pm` and the counts among `pm.*`).
     pub limits: Limits,
+    /// How long a mold or a worker may take to get ready (`pm.start_timeout`).
+    pub start_timeout: Duration,
     /// Requests after which a worker is replaced (`pm.max_requests`); 0 is never.
     pub max_requests: u64,
     /// The longest a request may take (`request_terminate_timeout`); no limit if none.

@@ -232,6 +232,7 @@ pub struct RawPool {
     pub max_spare_servers: Setting<u32>,
     pub max_spawn_rate: Setting<u32>,
     pub process_idle_timeout: Setting<Duration>,
+    pub start_timeout: Setting<Duration>,
     pub max_requests: Setting<u64>,
     pub request_terminate_timeout: Setting<Duration>,
     pub request_terminate_timeout_track_finished: Setting<bool>,

@@ -1,6 +1,6 @@
 //! The ends of a pool's processes.
 
-use super::process::{Process, describe, drain, tell_held};
+use super::process::{Process, describe};
 use super::{Pool, now};
 use nix::sys::signal::Signal;
 use preforkd_plan::pool::Event;
@@ -8,15 +8,15 @@ use preforkd_sys::children::Death;
 
 impl Pool {
     pub(super) fn mold_died(&mut self, mut process: Process, death: Death) {
-        drain(&mut process, "mold", &self.config);
+        process.drain(&self.config);
         let (how, clean) = (describe(death), death == Death::Exited(0));
         let after = now().since(process.started).as_secs_f64();
         let text = format!(
-            "[pool {}] mold {} {how} after {after:.6} seconds from start",
+            "[pool {}] {} {how} after {after:.6} seconds from start",
             self.config.name,
-            process.pid_text()
+            process.name()
         );
-        let repeated = self.tell_failure(&mut process, "mold");
+        let repeated = self.tell_failure(&mut process);
         if process.leaving || repeated {
             tracing::debug!("{text}");
         } else if clean {
@@ -29,19 +29,19 @@ impl Pool {
     }
 
     pub(super) fn worker_died(&mut self, slot: u32, mut process: Process, death: Option<Death>) {
-        drain(&mut process, "child", &self.config);
+        process.drain(&self.config);
         let served = self
             .board
             .entry(slot)
             .is_some_and(|entry| entry.requests > 0);
-        let repeated = self.tell_failure(&mut process, "child");
+        let repeated = self.tell_failure(&mut process);
         if let Some(death) = death {
             let (how, clean) = (describe(death), death == Death::Exited(0));
             let after = now().since(process.started).as_secs_f64();
             let text = format!(
-                "[pool {}] child {} {how} after {after:.6} seconds from start",
+                "[pool {}] {} {how} after {after:.6} seconds from start",
                 self.config.name,
-                process.pid_text()
+                process.name()
             );
             // A worker that was told to end at once has no other way.
             let as_told = clean
@@ -61,16 +61,16 @@ impl Pool {
 
     /// Tells what a process that did not come up printed, unless the one before it printed the same. Returns whether it
     /// did.
-    fn tell_failure(&mut self, process: &mut Process, kind: &str) -> bool {
-        let Some(held) = process.held.take() else {
+    fn tell_failure(&mut self, process: &mut Process) -> bool {
+        let Some(held) = &process.held else {
             return false;
         };
-        let repeated = held == self.last_failure && !held.is_empty();
+        let repeated = *held == self.last_failure && !held.is_empty();
         if !repeated {
-            tell_held(&held, process, kind, &self.config);
+            process.tell_held(&self.config);
         }
         if !process.leaving {
-            self.last_failure = held;
+            self.last_failure = process.held.take().unwrap_or_default();
         }
         repeated
     }

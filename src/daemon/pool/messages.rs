@@ -1,6 +1,5 @@
 //! What the workers and the mold of a pool say.
 
-use super::process::tell_held;
 use super::{Common, Pool};
 use crate::config::Application;
 use crate::output::Held;
@@ -82,9 +81,7 @@ impl Pool {
                     }
                 }
                 FromWorker::Ready => {
-                    if let Some(held) = process.held.take() {
-                        tell_held(&held, process, "child", &self.config);
-                    }
+                    process.came_up(&self.config);
                     self.decided = true;
                     self.last_failure = Held::default();
                     self.on(Event::Ready { slot });
@@ -169,9 +166,7 @@ impl Pool {
                 }
                 FromMold::Hello { .. } => self.set_up_mold(common),
                 FromMold::Ready => {
-                    if let Some(held) = mold.held.take() {
-                        tell_held(&held, mold, "mold", &self.config);
-                    }
+                    mold.came_up(&self.config);
                     tracing::info!(
                         "[pool {}] mold {} is ready (generation {})",
                         self.config.name,

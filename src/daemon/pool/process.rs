@@ -9,24 +9,51 @@ use nix::sys::epoll::Epoll;
 use nix::sys::signal::Signal;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::{self, Death};
+use std::time::Duration;
+
+/// How long what a process prints is held back while it starts: a person who waits for it is to see what it does.
+const HOLD: Duration = Duration::from_secs(5);
+
+/// What a process is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Worker,
+    Mold,
+}
+
+impl Kind {
+    /// In the words of the log.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Worker => "child",
+            Self::Mold => "mold",
+        }
+    }
+}
 
 /// A worker or a mold.
 #[derive(Debug)]
 pub(super) struct Process {
+    kind: Kind,
     pub(super) spawned: Spawned,
     pub(super) started: Time,
     /// Its output, while it starts.
     pub(super) held: Option<Held>,
+    /// When what it has printed while it starts is told; None when it has been, and what it prints is told at once.
+    tell_at: Option<Time>,
     /// It was told to leave, or killed: its end is no news.
     pub(super) leaving: bool,
 }
 
 impl Process {
-    pub(super) fn new(spawned: Spawned) -> Self {
+    pub(super) fn new(kind: Kind, spawned: Spawned) -> Self {
+        let started = now();
         Self {
+            kind,
             spawned,
-            started: now(),
+            started,
             held: Some(Held::default()),
+            tell_at: Some(started + HOLD),
             leaving: false,
         }
     }
@@ -43,74 +70,95 @@ impl Process {
             .pid
             .map_or_else(|| "-".to_owned(), |pid| pid.to_string())
     }
-}
 
-pub(super) fn take_output(
-    process: &mut Process,
-    stream: usize,
-    kind: &str,
-    pool: &config::Pool,
-    epoll: &Epoll,
-) {
-    let pid = process.pid_text();
-    let held = &mut process.held;
-    if let Some(output) = process
-        .spawned
-        .output
-        .as_mut()
-        .and_then(|outputs| outputs.get_mut(stream))
-    {
-        let goes_on = output.take(&mut |line| said(line, held, stream, kind, &pid, pool));
-        if !goes_on {
-            let _ = epoll.delete(output.pipe());
-        }
+    /// What it is, and its pid.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.kind.word(), self.pid_text())
     }
-}
 
-pub(super) fn drain(process: &mut Process, kind: &str, pool: &config::Pool) {
-    let pid = process.pid_text();
-    let held = &mut process.held;
-    for (stream, output) in process.spawned.output.iter_mut().flatten().enumerate() {
-        Output::drain(output, &mut |line| {
-            said(line, held, stream, kind, &pid, pool)
+    /// Takes in what it has printed to a stream.
+    pub(super) fn take_output(&mut self, stream: usize, pool: &config::Pool, epoll: &Epoll) {
+        self.with_outputs(pool, |number, output, line| {
+            if number == stream && !output.take(line) {
+                let _ = epoll.delete(output.pipe());
+            }
         });
     }
-}
 
-fn said(
-    line: Line<'_>,
-    held: &mut Option<Held>,
-    stream: usize,
-    kind: &str,
-    pid: &str,
-    pool: &config::Pool,
-) {
-    match held {
-        Some(held) => held.push(stream, line),
-        None => tell(line, stream, kind, pid, pool),
+    /// Takes in all that it has printed, when it is dead.
+    pub(super) fn drain(&mut self, pool: &config::Pool) {
+        self.with_outputs(pool, |_, output, line| output.drain(line));
     }
-}
 
-pub(super) fn tell_held(held: &Held, process: &Process, kind: &str, pool: &config::Pool) {
-    for line in held.lines() {
-        let whole = Line {
-            bytes: &line.bytes,
-            closed: false,
-        };
-        tell(whole, line.stream, kind, &process.pid_text(), pool);
+    fn with_outputs(
+        &mut self,
+        pool: &config::Pool,
+        mut act: impl FnMut(usize, &mut Output, &mut dyn FnMut(Line<'_>)),
+    ) {
+        let mut outputs = self.spawned.output.take();
+        for (stream, output) in outputs.iter_mut().flatten().enumerate() {
+            act(stream, output, &mut |line| {
+                if let Some(held) = &mut self.held {
+                    held.push(stream, line);
+                }
+                if self.tell_at.is_none() {
+                    self.tell(stream, line, pool);
+                }
+            });
+        }
+        self.spawned.output = outputs;
     }
-}
 
-fn tell(line: Line<'_>, stream: usize, kind: &str, pid: &str, pool: &config::Pool) {
-    log::said(&Said {
-        pool: &pool.name,
-        kind,
-        pid,
-        stream: if stream == 0 { "stdout" } else { "stderr" },
-        line: line.bytes,
-        closed: line.closed,
-        decorated: pool.decorate_workers_output,
-    });
+    /// When it wants to be looked at by [`Self::tell_if_slow`].
+    pub(super) fn tell_at(&self) -> Option<Time> {
+        self.tell_at
+    }
+
+    /// Tells what it has printed, if it has been starting for long, and has not just said the same as the one before it
+    /// that did not come up.
+    pub(super) fn tell_if_slow(&mut self, last_failure: &Held, pool: &config::Pool) {
+        let now = now();
+        if self.tell_at.is_some_and(|at| at <= now) {
+            let held = self.held.as_ref();
+            if held.is_some_and(|held| !held.is_empty() && last_failure.begins_with(held)) {
+                self.tell_at = Some(now + HOLD);
+            } else {
+                self.tell_held(pool);
+            }
+        }
+    }
+
+    /// Tells what it has printed until now; from now on that is told at once. What it prints until it is ready is still
+    /// remembered, to be compared with what the next one prints.
+    pub(super) fn tell_held(&mut self, pool: &config::Pool) {
+        if self.tell_at.take().is_some() {
+            for line in self.held.iter().flat_map(Held::lines) {
+                let whole = Line {
+                    bytes: &line.bytes,
+                    closed: false,
+                };
+                self.tell(line.stream, whole, pool);
+            }
+        }
+    }
+
+    /// It is ready: what it printed is of no further use.
+    pub(super) fn came_up(&mut self, pool: &config::Pool) {
+        self.tell_held(pool);
+        self.held = None;
+    }
+
+    fn tell(&self, stream: usize, line: Line<'_>, pool: &config::Pool) {
+        log::said(&Said {
+            pool: &pool.name,
+            kind: self.kind.word(),
+            pid: &self.pid_text(),
+            stream: if stream == 0 { "stdout" } else { "stderr" },
+            line: line.bytes,
+            closed: line.closed,
+            decorated: pool.decorate_workers_output,
+        });
+    }
 }
 
 /// How a process ended, in php-fpm's words.

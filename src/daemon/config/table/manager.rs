@@ -4,7 +4,7 @@ use preforkd_plan::scale::Mode;
 
 use super::seconds;
 use crate::config::directive::Shape::One;
-use crate::config::directive::Source::PhpFpm;
+use crate::config::directive::Source::{Ours, PhpFpm};
 use crate::config::directive::{Directive, Reader, Shown};
 use crate::config::raw::Manager;
 use crate::config::{MAX_CHILDREN, value};
@@ -144,6 +144,18 @@ pub static MANAGER: &[Directive] = &[
             },
         },
         text: "How long a worker of an ondemand pool may be idle before it leaves; a time of at least 1s.",
+    },
+    Directive {
+        name: "pm.start_timeout",
+        shape: One,
+        default: Some("60s"),
+        example: None,
+        source: Ours,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.start_timeout.set(entry, value::time(&entry.text, 1)),
+            show: |pool| Shown::One(seconds(pool.start_timeout)),
+        },
+        text: "How long a worker may take to get ready, and how long importing a Python application and all requests of wsgi.warmup[] may take together; who takes longer is killed, and tried again later. A time of at least 1s.",
     },
     Directive {
         name: "pm.max_requests",

@@ -53,6 +53,7 @@ fn the_least_configuration_and_its_defaults() {
                     max_children: 4,
                     max_spawn_rate: 32,
                 },
+                start_timeout: Duration::from_secs(60),
                 max_requests: 0,
                 request_terminate_timeout: None,
                 track_finished: false,
@@ -142,6 +143,7 @@ fn every_directive_of_a_pool() {
          pm.max_spare_servers = 8\n\
          pm.max_spawn_rate = 1000\n\
          pm.process_idle_timeout = 1m\n\
+         pm.start_timeout = 2m\n\
          pm.max_requests = 500\n\
          request_terminate_timeout = 90s\n\
          request_terminate_timeout_track_finished = yes\n\
@@ -212,6 +214,7 @@ fn every_directive_of_a_pool() {
                 max_children: 40,
                 max_spawn_rate: 256,
             },
+            start_timeout: Duration::from_secs(120),
             max_requests: 500,
             request_terminate_timeout: Some(Duration::from_secs(90)),
             track_finished: true,
