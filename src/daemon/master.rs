@@ -289,19 +289,18 @@ impl Master {
             };
             let mut signalled = false;
             for event in &events[..count] {
-                let token = Token::from(event.data());
-                match (token, token.pool()) {
-                    (_, Some(pool)) => {
+                match Token::from(event.data()) {
+                    Token::Pool { pool, what } => {
                         if let Some(pool) = self.pools.get_mut(&pool) {
-                            pool.ready(token, &self.common);
+                            pool.ready(what, &self.common);
                         }
                     }
-                    (Token::CheckOutput { stream }, None) => self.check_output(stream),
-                    (Token::ElderOutput { elder, stream }, None) => {
+                    Token::CheckOutput { stream } => self.check_output(stream),
+                    Token::ElderOutput { elder, stream } => {
                         self.elders.take_output(elder, stream, &self.common);
                     }
-                    (Token::ServiceOutput, None) => self.status.take_output(),
-                    (_, None) => signalled = true,
+                    Token::ServiceOutput => self.status.take_output(),
+                    Token::Signals => signalled = true,
                 }
             }
             // After the messages: a process's death comes after what it said.

@@ -2,31 +2,33 @@
 //! plan asks for is performed here.
 //!
 //! # Layout
+//! * [`settle`]: what follows from all that has happened
+//! * [`perform`]: the plan's decisions, done
 //! * [`messages`]: what its processes say
 //! * [`deaths`]: how they end
 //! * [`process`]: one of them
 
 mod deaths;
 mod messages;
+mod perform;
 mod process;
+mod settle;
 
-use crate::config::{self, Application};
+use crate::config;
 use crate::listen::{Listener, Sockets};
 use crate::notify::Work;
 use crate::output::Held;
 use crate::request_logs;
-use crate::spawn::{self, Shared, Spawned};
+use crate::spawn::{self, Shared};
 use crate::status::{self, Desk};
-use crate::token::Token;
+use crate::token::{Token, What};
 use crate::upgrade::Testament;
-use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use preforkd_plan::pool::{Action, Event, Phase, Pool as Plan, Timeouts, View};
+use preforkd_plan::pool::{Action, Event, Phase, Pool as Plan, Timeouts};
 use preforkd_plan::reload::Standing;
 use preforkd_plan::scale::Mode;
-use preforkd_plan::slot;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::Death;
 use preforkd_sys::clock;
@@ -35,15 +37,12 @@ use preforkd_sys::scoreboard::{Scoreboard, State};
 use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{LogSettings, ToMold, ToWorker};
 use preforkd_worker::status::Pages;
+use process::Process;
 pub use process::describe;
-use process::{Kind, Process};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
-
-/// As many workers at once make the pool busy enough to say so, as in php-fpm.
-const BUSY_SPAWN: usize = 8;
 
 /// What the pools of a master have in common.
 #[derive(Debug)]
@@ -97,33 +96,6 @@ fn now() -> Time {
     Time(clock::now())
 }
 
-/// What the plan sees of a pool.
-struct Sight<'a> {
-    board: &'a Scoreboard,
-    listener: &'a Listener,
-    target: Target,
-    gauge: &'a Gauge,
-}
-
-impl View for Sight<'_> {
-    fn worker(&self, slot: u32) -> Option<(bool, Time)> {
-        let entry = self.board.entry(slot)?;
-        match entry.state {
-            State::Vacant | State::Starting => None,
-            State::Idle => Some((false, Time(entry.since))),
-            State::Busy => Some((true, Time(entry.since))),
-        }
-    }
-
-    fn queue(&self) -> u32 {
-        let length = self
-            .gauge
-            .length(self.listener.socket().as_fd(), self.target);
-        self.board.saw_queue(length);
-        length
-    }
-}
-
 impl Pool {
     /// A pool that listens and has no process yet. `control_timeout` is how long a worker that was asked to leave may
     /// take.
@@ -147,7 +119,11 @@ impl Pool {
             // let the read block.
             EpollEvent::new(
                 EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
-                Token::Notice { pool: index }.into(),
+                Token::Pool {
+                    pool: index,
+                    what: What::Notice,
+                }
+                .into(),
             ),
         )?;
         let timeouts = Timeouts {
@@ -353,34 +329,30 @@ impl Pool {
     }
 
     /// A descriptor of its processes, or its listening socket, is ready.
-    pub fn ready(&mut self, token: Token, common: &Common) {
-        match token {
-            Token::Notice { .. } => {
+    pub fn ready(&mut self, what: What, common: &Common) {
+        match what {
+            What::Notice => {
                 self.board.take_notice();
                 self.on(Event::Notice);
             }
-            Token::Listener { .. } => self.on(Event::Notice),
-            Token::Control { slot, .. } => {
+            What::Listener => self.on(Event::Notice),
+            What::Control { slot } => {
                 if self.worker_messages(slot, common) {
                     self.channel_ended(slot);
                 }
             }
-            Token::MoldControl { .. } => self.mold_messages(common),
-            Token::Output { slot, stream, .. } => {
+            What::MoldControl => self.mold_messages(common),
+            What::Output { slot, stream } => {
                 let pool = &self.config;
                 if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
                     process.take_output(usize::from(stream), pool, &common.epoll);
                 }
             }
-            Token::MoldOutput { stream, .. } => {
+            What::MoldOutput { stream } => {
                 if let Some(process) = &mut self.mold {
                     process.take_output(usize::from(stream), &self.config, &common.epoll);
                 }
             }
-            Token::Signals
-            | Token::ServiceOutput
-            | Token::CheckOutput { .. }
-            | Token::ElderOutput { .. } => {}
         }
     }
 
@@ -433,64 +405,6 @@ impl Pool {
         }
     }
 
-    /// Does what follows from all that has happened.
-    pub fn settle(&mut self, common: &Common) {
-        for process in self.workers.iter_mut().chain([&mut self.mold]).flatten() {
-            process.tell_if_slow(&self.last_failure, &self.config);
-        }
-        // If a race never ends it goes on after the others have had their turn.
-        self.dirty = true;
-        // Each round performs something or is the last.
-        for round in 0..16 {
-            let mut actions = std::mem::take(&mut self.actions);
-            let sight = Sight {
-                board: &self.board,
-                listener: &self.listener,
-                target: self.target,
-                gauge: &common.gauge,
-            };
-            self.plan.settle(now(), &sight, &mut actions);
-            let spawning = actions
-                .iter()
-                .filter(|action| matches!(action, Action::Spawn { .. }))
-                .count();
-            if spawning >= BUSY_SPAWN
-                && self.decided
-                && matches!(self.config.limits.mode, Mode::Dynamic { .. })
-            {
-                let census = self.plan.census();
-                tracing::warn!(
-                    "[pool {}] seems busy (you may need to increase pm.start_servers, or pm.min/max_spare_servers), \
-                     spawning {spawning} children, there are {} idle, and {} total children",
-                    self.config.name,
-                    census.idle,
-                    census.total() - u32::try_from(spawning).unwrap_or(0)
-                );
-            }
-            let quiet = actions.is_empty();
-            if quiet && round == 0 && self.plan.census().starting == 0 {
-                // Those who are gone are not wanted back.
-                self.lost = 0;
-            }
-            for action in actions {
-                self.perform(action, common);
-            }
-            let (low, high) = self.plan.watermarks();
-            self.board.set_watermarks(low, high);
-            if quiet && self.actions.is_empty() && !self.has_missed_a_turn(low, high) {
-                self.dirty = false;
-                break;
-            }
-        }
-        self.tally(common);
-        self.watch_listener(common);
-        let processes = self.workers.iter().chain([&self.mold]).flatten();
-        self.deadline = processes
-            .filter_map(Process::tell_at)
-            .chain(self.plan.deadline(now()))
-            .min();
-    }
-
     /// Says how many more workers all pools together may have.
     pub fn set_room(&mut self, room: u32) {
         self.plan.set_room(room);
@@ -522,32 +436,6 @@ impl Pool {
         }
     }
 
-    /// Notes on the scoreboard what the master alone knows.
-    fn tally(&self, common: &Common) {
-        let saturated = self.plan.is_saturated();
-        self.board.set_saturated(saturated, now().0);
-        if saturated {
-            // It grows now, and the plan, which cannot start anybody, does not look.
-            let listener = self.listener.socket().as_fd();
-            self.board
-                .saw_queue(common.gauge.length(listener, self.target));
-        }
-    }
-
-    /// Whether a worker has crossed a watermark after the plan had looked at it and before the watermark was set, so
-    /// that it has not told.
-    fn has_missed_a_turn(&self, low: u32, high: u32) -> bool {
-        let count = self.board.idle_count();
-        let known = |slot: u32| (self.plan.state(slot), self.board.entry(slot));
-        let turned = |plan: slot::State, board: State| {
-            (0..self.config.limits.max_children).any(|slot| {
-                matches!(known(slot), (seen, Some(entry)) if seen == plan && entry.state == board)
-            })
-        };
-        count < low && turned(slot::State::Idle, State::Busy)
-            || count > high && turned(slot::State::Busy, State::Idle)
-    }
-
     fn shared(&self, common: &Common) -> Shared<'_> {
         Shared {
             pool: &self.config,
@@ -560,236 +448,4 @@ impl Pool {
             log_settings: &self.log_settings,
         }
     }
-
-    /// The one place where the plan's decisions have effects. What fails comes back as an event.
-    fn perform(&mut self, action: Action, common: &Common) {
-        match action {
-            Action::StartMold => {
-                if let Err(error) = self.start_mold(common) {
-                    tracing::error!("[pool {}] cannot start the mold: {error}", self.config.name);
-                    self.on(Event::MoldGone);
-                }
-            }
-            Action::KillMold => {
-                if let Some(mold) = &self.mold {
-                    let what = if mold.leaving {
-                        "does not end".to_owned()
-                    } else {
-                        format!(
-                            "is not ready after {} s",
-                            self.config.start_timeout.as_secs()
-                        )
-                    };
-                    tracing::warn!(
-                        "[pool {}] mold {} {what}, killing it",
-                        self.config.name,
-                        mold.pid_text()
-                    );
-                    mold.signal(Signal::SIGKILL);
-                }
-            }
-            Action::Spawn { slot } => {
-                if let Err(error) = self.spawn(slot, common) {
-                    let what = match self.config.application {
-                        Application::Hello => "fork() failed",
-                        Application::Wsgi(_) => "cannot start a worker",
-                    };
-                    tracing::error!("[pool {}] {what}: {error}", self.config.name);
-                    self.on(Event::SpawnFailed { slot });
-                }
-            }
-            Action::Retire { slot } => self.tell(slot, ToWorker::Retire),
-            Action::Nudge { slot } => self.tell(slot, ToWorker::Nudge),
-            Action::SignalTerm { slot } => self.signal(slot, Signal::SIGTERM),
-            Action::SignalKill { slot } => self.signal(slot, Signal::SIGKILL),
-            Action::ReportSaturated => {
-                tracing::warn!(
-                    "[pool {}] server reached pm.max_children setting ({}), consider raising it",
-                    self.config.name,
-                    self.config.limits.max_children
-                );
-            }
-            Action::ReportBackOff { failures, wait } => {
-                self.decided = true;
-                let last = self
-                    .last_failure
-                    .lines()
-                    .next_back()
-                    .map_or(String::new(), |line| {
-                        format!("; its last words: {}", line.text())
-                    });
-                tracing::error!(
-                    "[pool {}] cannot start: {failures} failure(s) in a row, trying again in {:.1} seconds{last}",
-                    self.config.name,
-                    wait.as_secs_f64()
-                );
-            }
-        }
-    }
-
-    fn start_mold(&mut self, common: &Common) -> io::Result<()> {
-        let (Application::Wsgi(wsgi), Some(extension)) =
-            (&self.config.application, &common.extension)
-        else {
-            return Err(io::Error::other("the pool needs none"));
-        };
-        let spawned = spawn::mold(self.shared(common), wsgi, extension)?;
-        watch(
-            &spawned,
-            common,
-            Token::MoldControl { pool: self.index },
-            |stream| Token::MoldOutput {
-                pool: self.index,
-                stream,
-            },
-        )?;
-        self.mold = Some(Process::new(Kind::Mold, spawned));
-        Ok(())
-    }
-
-    fn spawn(&mut self, slot: u32, common: &Common) -> io::Result<()> {
-        let shared = self.shared(common);
-        let spawned = match (&self.config.application, &self.mold) {
-            (Application::Hello, _) => spawn::hello(shared, slot)?,
-            (Application::Wsgi(_), Some(mold)) => {
-                spawn::by_mold(shared, &mold.spawned.control, slot)?
-            }
-            (Application::Wsgi(_), None) => return Err(io::Error::other("the mold is gone")),
-        };
-        watch(
-            &spawned,
-            common,
-            Token::Control {
-                pool: self.index,
-                slot,
-            },
-            |stream| Token::Output {
-                pool: self.index,
-                slot,
-                stream,
-            },
-        )?;
-        if let Some(pid) = spawned.pid {
-            self.log_started(pid);
-        }
-        self.workers[slot as usize] = Some(Process::new(Kind::Worker, spawned));
-        Ok(())
-    }
-
-    fn log_started(&mut self, pid: Pid) {
-        if self.lost > 0 {
-            self.lost -= 1;
-            tracing::info!("[pool {}] child {pid} started", self.config.name);
-        } else {
-            tracing::debug!("[pool {}] child {pid} started", self.config.name);
-        }
-    }
-
-    fn tell(&mut self, slot: u32, message: ToWorker) {
-        if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
-            process.leaving |= message == ToWorker::Retire;
-            if let Err(error) = process.spawned.control.send(&[message as u8], &[])
-                && error.kind() != io::ErrorKind::BrokenPipe
-            {
-                tracing::warn!(
-                    "[pool {}] cannot tell child {}: {error}",
-                    self.config.name,
-                    process.pid_text()
-                );
-            }
-        }
-    }
-
-    fn signal(&mut self, slot: u32, signal: Signal) {
-        let Some(Some(process)) = self.workers.get_mut(slot as usize) else {
-            return;
-        };
-        process.leaving |= signal == Signal::SIGTERM;
-        let there = process.signal(signal);
-        if signal == Signal::SIGKILL && !there {
-            if process.spawned.pid.is_none() {
-                self.kill_unborn(slot);
-            } else {
-                self.let_go(slot);
-            }
-        }
-    }
-
-    /// A worker that is to be killed and has no pid yet: the mold did not fork it in time.
-    fn kill_unborn(&mut self, slot: u32) {
-        let Some(process) = self.workers[slot as usize].take() else {
-            return;
-        };
-        match &self.mold {
-            // The end of the worker's channel follows the mold's.
-            Some(mold) if mold.started <= process.started => {
-                tracing::warn!(
-                    "[pool {}] mold {} does not fork, killing it",
-                    self.config.name,
-                    mold.pid_text()
-                );
-                mold.signal(Signal::SIGKILL);
-                self.workers[slot as usize] = Some(process);
-            }
-            // The mold that was asked is gone. Should the worker exist after all, it leaves at the end of its channel.
-            Some(_) | None => self.worker_died(slot, process, None),
-        }
-    }
-
-    /// A worker that is not this process's child, since something of the pool's has made itself a reaper of orphans: its
-    /// death would never be heard of, and a signal might hit another. If it lives it leaves at the end of its channel.
-    pub(super) fn let_go(&mut self, slot: u32) {
-        if let Some(process) = self.workers[slot as usize].take() {
-            tracing::warn!(
-                "[pool {}] child {} is not a child of this daemon, letting go of it",
-                self.config.name,
-                process.pid_text()
-            );
-            self.worker_died(slot, process, None);
-        }
-    }
-
-    fn watch_listener(&mut self, common: &Common) {
-        let wanted = self.plan.watches_listener();
-        if wanted == self.watches_listener {
-            return;
-        }
-        let listener = self.listener.socket();
-        let changed = if wanted {
-            // Edge-triggered: each connection wakes the master once, also while the ones before it still wait.
-            let event = EpollEvent::new(
-                EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
-                Token::Listener { pool: self.index }.into(),
-            );
-            common.epoll.add(listener, event)
-        } else {
-            common.epoll.delete(listener)
-        };
-        match changed {
-            Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => self.watches_listener = wanted,
-            Err(error) => tracing::error!(
-                "[pool {}] cannot watch the listening socket: {error}",
-                self.config.name
-            ),
-        }
-    }
-}
-
-fn watch(
-    spawned: &Spawned,
-    common: &Common,
-    control: Token,
-    output: impl Fn(u8) -> Token,
-) -> io::Result<()> {
-    common.epoll.add(
-        &spawned.control,
-        EpollEvent::new(EpollFlags::EPOLLIN, control.into()),
-    )?;
-    for (stream, pipe) in (0..).zip(spawned.output.iter().flatten()) {
-        common.epoll.add(
-            pipe.pipe(),
-            EpollEvent::new(EpollFlags::EPOLLIN, output(stream).into()),
-        )?;
-    }
-    Ok(())
 }

@@ -1,0 +1,206 @@
+//! What the plan asks for, done. What fails comes back as an event.
+
+use super::process::{Kind, Process};
+use super::{Common, Pool};
+use crate::config::Application;
+use crate::spawn::{self, Spawned};
+use crate::token::{Token, What};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use preforkd_plan::pool::{Action, Event};
+use preforkd_worker::message::ToWorker;
+use std::io;
+
+impl Pool {
+    /// The one place where the plan's decisions have effects. What fails comes back as an event.
+    pub(super) fn perform(&mut self, action: Action, common: &Common) {
+        match action {
+            Action::StartMold => {
+                if let Err(error) = self.start_mold(common) {
+                    tracing::error!("[pool {}] cannot start the mold: {error}", self.config.name);
+                    self.on(Event::MoldGone);
+                }
+            }
+            Action::KillMold => {
+                if let Some(mold) = &self.mold {
+                    let what = if mold.leaving {
+                        "does not end".to_owned()
+                    } else {
+                        format!(
+                            "is not ready after {} s",
+                            self.config.start_timeout.as_secs()
+                        )
+                    };
+                    tracing::warn!(
+                        "[pool {}] mold {} {what}, killing it",
+                        self.config.name,
+                        mold.pid_text()
+                    );
+                    mold.signal(Signal::SIGKILL);
+                }
+            }
+            Action::Spawn { slot } => {
+                if let Err(error) = self.spawn(slot, common) {
+                    let what = match self.config.application {
+                        Application::Hello => "fork() failed",
+                        Application::Wsgi(_) => "cannot start a worker",
+                    };
+                    tracing::error!("[pool {}] {what}: {error}", self.config.name);
+                    self.on(Event::SpawnFailed { slot });
+                }
+            }
+            Action::Retire { slot } => self.tell(slot, ToWorker::Retire),
+            Action::Nudge { slot } => self.tell(slot, ToWorker::Nudge),
+            Action::SignalTerm { slot } => self.signal(slot, Signal::SIGTERM),
+            Action::SignalKill { slot } => self.signal(slot, Signal::SIGKILL),
+            Action::ReportSaturated => {
+                tracing::warn!(
+                    "[pool {}] server reached pm.max_children setting ({}), consider raising it",
+                    self.config.name,
+                    self.config.limits.max_children
+                );
+            }
+            Action::ReportBackOff { failures, wait } => {
+                self.decided = true;
+                let last = self
+                    .last_failure
+                    .lines()
+                    .next_back()
+                    .map_or(String::new(), |line| {
+                        format!("; its last words: {}", line.text())
+                    });
+                tracing::error!(
+                    "[pool {}] cannot start: {failures} failure(s) in a row, trying again in {:.1} seconds{last}",
+                    self.config.name,
+                    wait.as_secs_f64()
+                );
+            }
+        }
+    }
+
+    pub(super) fn start_mold(&mut self, common: &Common) -> io::Result<()> {
+        let (Application::Wsgi(wsgi), Some(extension)) =
+            (&self.config.application, &common.extension)
+        else {
+            return Err(io::Error::other("the pool needs none"));
+        };
+        let spawned = spawn::mold(self.shared(common), wsgi, extension)?;
+        watch(&spawned, common, self.index, What::MoldControl, |stream| {
+            What::MoldOutput { stream }
+        })?;
+        self.mold = Some(Process::new(Kind::Mold, spawned));
+        Ok(())
+    }
+
+    pub(super) fn spawn(&mut self, slot: u32, common: &Common) -> io::Result<()> {
+        let shared = self.shared(common);
+        let spawned = match (&self.config.application, &self.mold) {
+            (Application::Hello, _) => spawn::hello(shared, slot)?,
+            (Application::Wsgi(_), Some(mold)) => {
+                spawn::by_mold(shared, &mold.spawned.control, slot)?
+            }
+            (Application::Wsgi(_), None) => return Err(io::Error::other("the mold is gone")),
+        };
+        watch(
+            &spawned,
+            common,
+            self.index,
+            What::Control { slot },
+            |stream| What::Output { slot, stream },
+        )?;
+        if let Some(pid) = spawned.pid {
+            self.log_started(pid);
+        }
+        self.workers[slot as usize] = Some(Process::new(Kind::Worker, spawned));
+        Ok(())
+    }
+
+    pub(super) fn log_started(&mut self, pid: Pid) {
+        if self.lost > 0 {
+            self.lost -= 1;
+            tracing::info!("[pool {}] child {pid} started", self.config.name);
+        } else {
+            tracing::debug!("[pool {}] child {pid} started", self.config.name);
+        }
+    }
+
+    pub(super) fn tell(&mut self, slot: u32, message: ToWorker) {
+        if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
+            process.leaving |= message == ToWorker::Retire;
+            if let Err(error) = process.spawned.control.send(&[message as u8], &[])
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                tracing::warn!(
+                    "[pool {}] cannot tell child {}: {error}",
+                    self.config.name,
+                    process.pid_text()
+                );
+            }
+        }
+    }
+
+    pub(super) fn signal(&mut self, slot: u32, signal: Signal) {
+        let Some(Some(process)) = self.workers.get_mut(slot as usize) else {
+            return;
+        };
+        process.leaving |= signal == Signal::SIGTERM;
+        let there = process.signal(signal);
+        if signal == Signal::SIGKILL && !there {
+            if process.spawned.pid.is_none() {
+                self.kill_unborn(slot);
+            } else {
+                self.let_go(slot);
+            }
+        }
+    }
+
+    /// A worker that is to be killed and has no pid yet: the mold did not fork it in time.
+    pub(super) fn kill_unborn(&mut self, slot: u32) {
+        let Some(process) = self.workers[slot as usize].take() else {
+            return;
+        };
+        match &self.mold {
+            // The end of the worker's channel follows the mold's.
+            Some(mold) if mold.started <= process.started => {
+                tracing::warn!(
+                    "[pool {}] mold {} does not fork, killing it",
+                    self.config.name,
+                    mold.pid_text()
+                );
+                mold.signal(Signal::SIGKILL);
+                self.workers[slot as usize] = Some(process);
+            }
+            // The mold that was asked is gone. Should the worker exist after all, it leaves at the end of its channel.
+            Some(_) | None => self.worker_died(slot, process, None),
+        }
+    }
+
+    /// A worker that is not this process's child, since something of the pool's has made itself a reaper of orphans: its
+    /// death would never be heard of, and a signal might hit another. If it lives it leaves at the end of its channel.
+    pub(super) fn let_go(&mut self, slot: u32) {
+        if let Some(process) = self.workers[slot as usize].take() {
+            tracing::warn!(
+                "[pool {}] child {} is not a child of this daemon, letting go of it",
+                self.config.name,
+                process.pid_text()
+            );
+            self.worker_died(slot, process, None);
+        }
+    }
+}
+
+fn watch(
+    spawned: &Spawned,
+    common: &Common,
+    pool: u32,
+    control: What,
+    output: impl Fn(u8) -> What,
+) -> io::Result<()> {
+    let event = |what| EpollEvent::new(EpollFlags::EPOLLIN, Token::Pool { pool, what }.into());
+    common.epoll.add(&spawned.control, event(control))?;
+    for (stream, pipe) in (0..).zip(spawned.output.iter().flatten()) {
+        common.epoll.add(pipe.pipe(), event(output(stream)))?;
+    }
+    Ok(())
+}
