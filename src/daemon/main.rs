@@ -5,6 +5,7 @@
 //! * [`config`]: the configuration
 //! * [`master`]: the loop
 //! * [`pool`]: a pool at run time
+//! * [`bounds`]: what holds for all pools together
 //! * [`reload`]: a new generation of each pool
 //! * [`upgrade`] and [`elders`]: another program under the same pid
 //! * [`spawn`] and [`confine`]: making processes
@@ -18,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod cli;
 mod config;
 mod confine;

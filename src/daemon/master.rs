@@ -4,6 +4,7 @@
 //! signals, deaths), and then lets each pool that something happened to, or whose deadline has come, settle what
 //! follows. With nothing to do there is no deadline, and the master does not wake at all.
 
+use crate::bounds;
 use crate::cli::Exit;
 use crate::config::{self, Application, Config, Global, LogLevel, Problems};
 use crate::daemonize::Caller;
@@ -20,7 +21,6 @@ use crate::upgrade::{Check, Heritage, Program};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::crashes::Crashes;
 use preforkd_plan::pool::Phase;
@@ -76,17 +76,10 @@ pub(crate) struct Master {
     /// The generation of each pool in the program before.
     generations: BTreeMap<String, u32>,
     /// Most workers of all pools together.
-    process_max: Option<u32>,
+    pub(crate) process_max: Option<u32>,
     /// A pool wants more.
-    short: bool,
-    crashes: Crashes,
-}
-
-fn crashes(global: &Global) -> Crashes {
-    Crashes::new(
-        global.emergency_restart_threshold,
-        global.emergency_restart_interval,
-    )
+    pub(crate) short: bool,
+    pub(crate) crashes: Crashes,
 }
 
 /// Binds, forks, supervises; returns when the last process is gone. `caller` is told when the daemon is ready; `read`
@@ -184,7 +177,7 @@ fn start(
         extension,
         notes: config.global.log_level == LogLevel::Debug,
     };
-    let crashes = crashes(&config.global);
+    let crashes = bounds::crashes(&config.global);
     let pid_file = config.global.pid;
     if let Some(path) = &pid_file
         && let Err(error) = write_pid(path)
@@ -332,29 +325,7 @@ impl Master {
                 }
             }
         }
-        let was_short = self.short;
-        self.short = self.pools.values().any(Pool::is_short);
-        if self.short && !was_short {
-            tracing::warn!(
-                "The maximum number of processes has been reached. Please review your configuration and consider raising 'process.max'"
-            );
-        }
-    }
-
-    /// How many more workers there may be beside those of a pool (`process.max`). Two generations count apart, and those
-    /// that leave do not count: there being many workers must not keep a reload from succeeding.
-    fn room(&self, index: u32) -> u32 {
-        let Some(max) = self.process_max else {
-            return u32::MAX;
-        };
-        let reload = self.reload.as_ref();
-        let is_new = |index: u32| reload.is_some_and(|reload| reload.has_new(index));
-        let beside = self
-            .pools
-            .iter()
-            .filter(|(other, pool)| !pool.is_leaving() && is_new(**other) == is_new(index));
-        let size = beside.map(|(_, pool)| pool.size()).sum();
-        max.saturating_sub(size)
+        self.look_at_room();
     }
 
     /// The processes of the program before leave when those of this one are ready.
@@ -451,7 +422,7 @@ impl Master {
         self.control_timeout = global.process_control_timeout;
         self.notifier.set_interval(global.systemd_interval);
         self.process_max = global.process_max;
-        self.crashes = crashes(&global);
+        self.crashes = bounds::crashes(&global);
         if let Err(error) = log::reconfigure(&global) {
             tracing::error!("{error}");
         }
@@ -586,22 +557,6 @@ impl Master {
             self.look_at_crash(death);
         }
         is_known
-    }
-
-    /// Reloads when workers crash again and again: what they share may be broken.
-    fn look_at_crash(&mut self, death: Death) {
-        const CRASHES: [i32; 2] = [Signal::SIGSEGV as i32, Signal::SIGBUS as i32];
-        if let Death::Signaled { number, .. } = death
-            && CRASHES.contains(&number)
-            && self.crashes.crashed(Time(clock::now()))
-        {
-            tracing::warn!(
-                "failed processes threshold ({} in {} sec) is reached, initiating reload",
-                self.crashes.threshold(),
-                self.crashes.interval().as_secs()
-            );
-            self.reload(None);
-        }
     }
 
     fn remove_pid_file(&self) {

@@ -4,9 +4,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::unistd::Uid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, mkfifo};
 
 use crate::support::daemon::{self, Daemon, Turn};
 use crate::support::fastcgi::Address;
@@ -61,6 +63,10 @@ impl Drop for Background {
 
 /// Runs preforkd in the background with the setup's configuration, and waits for the process that was called.
 fn call(setup: &Setup, flag: &str) -> Output {
+    call_program(setup, flag, Path::new(env!("CARGO_BIN_EXE_preforkd")))
+}
+
+fn call_program(setup: &Setup, flag: &str, program: &Path) -> Output {
     let configuration = setup.write();
     let mut command = daemon::command(&configuration);
     let arguments: Vec<_> = command.get_args().skip(1).map(ToOwned::to_owned).collect();
@@ -68,7 +74,7 @@ fn call(setup: &Setup, flag: &str) -> Output {
         .get_envs()
         .map(|(name, _)| name.to_owned())
         .collect::<Vec<_>>();
-    command = Command::new(env!("CARGO_BIN_EXE_preforkd"));
+    command = Command::new(program);
     command.arg(flag).args(arguments).stdin(Stdio::null());
     for name in environment {
         command.env_remove(name);
@@ -149,6 +155,70 @@ fn a_port_in_use_is_told_to_the_caller() {
     );
     assert!(told.contains("ERROR: FPM initialization failed"), "{told}");
     assert!(!setup.folder.path("daemon.pid").exists());
+}
+
+/// Here it is the pid file that takes for ever: a pipe that nobody reads.
+#[test]
+fn a_daemon_that_does_not_answer_in_time_is_told_of() {
+    let _turn = Turn::shared();
+    let setup = Setup::new().global(FILES).pool("hello", HELLO);
+    let path = setup.folder.path("daemon.pid");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe can be made");
+    let begun = Instant::now();
+    // A pipe would be open as long as the daemon is.
+    let stderr = setup.folder.path("stderr");
+    let status = Command::new(env!("CARGO_BIN_EXE_preforkd"))
+        .arg("-D")
+        .arg("-y")
+        .arg(setup.write())
+        .env_remove("NOTIFY_SOCKET")
+        .stderr(fs::File::create(&stderr).expect("it can be made"))
+        .status()
+        .expect("it can be run");
+    assert_eq!(status.code(), Some(70));
+    assert!(begun.elapsed() >= Duration::from_secs(10));
+    let told = fs::read_to_string(stderr).expect("it is there");
+    assert!(
+        told.contains("ERROR: the master process didn't send back its status"),
+        "{told}"
+    );
+    // The daemon goes on when the pipe is read, and tells its pid.
+    let pid = fs::read_to_string(&path).expect("it writes its pid");
+    let master = Process::of(pid.parse().expect("a number")).expect("it runs");
+    until("it is ready", || {
+        fs::read_to_string(setup.folder.path("daemon.log"))
+            .is_ok_and(|log| log.contains("ready to handle"))
+    });
+    master.signal(Signal::SIGTERM);
+    until("it ends", || !master.runs());
+}
+
+/// It stays in the background, and nobody waits for it.
+#[test]
+fn a_new_program_takes_over_in_the_background() {
+    let turn = Turn::shared();
+    let setup = Setup::new().global(FILES).pool("hello", HELLO);
+    let program = setup.folder.path("preforkd");
+    let install = || {
+        let new = setup.folder.path("new");
+        fs::copy(env!("CARGO_BIN_EXE_preforkd"), &new).expect("it was built");
+        fs::rename(new, &program).expect("it can be put in its place");
+    };
+    install();
+    assert_eq!(call_program(&setup, "-D", &program).status.code(), Some(0));
+    let daemon = Background::of(&setup, turn);
+    install();
+    daemon.master.signal(Signal::SIGUSR2);
+    until("the new program serves", || {
+        let log = daemon.log();
+        let (_, after) = log.split_once("reloading: execvp(").unwrap_or_default();
+        after.contains("ready to handle connections")
+    });
+    assert!(daemon.master.runs(), "another process took over");
+    let answer = Address::Unix(setup.folder.path("hello.sock")).get("/");
+    assert_eq!(answer.expect("the pool answers").status, 200);
+    daemon.stop(Signal::SIGQUIT);
+    assert!(daemon.log().ends_with("NOTICE: exiting, bye-bye!\n"));
 }
 
 /// What goes wrong before the fork is told by the caller itself.
