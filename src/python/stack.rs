@@ -20,8 +20,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-/// How long the interpreter's lock is waited for: many times what Python lets a thread keep it that another waits for.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long the interpreter's lock is waited for: many times the 5 ms that Python lets a thread keep it which another
+/// waits for, so that the threads of an application may be many.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Room for the stack of a thread that reads frames.
 const STACK: usize = 512 * 1024;
