@@ -26,7 +26,7 @@ pub static REQUESTS: &[Directive] = &[
             },
             show: |pool| Shown::One(seconds(pool.request_terminate_timeout.unwrap_or_default())),
         },
-        text: "The longest a request may take, a time with s, m, h or d; then its worker is ended. 0 is no limit.",
+        text: "The longest a request may take, a time with s, m, h or d; then its stack is logged and its worker is ended. 0 is no limit.",
     },
     Directive {
         name: "request_terminate_timeout_track_finished",
@@ -87,7 +87,8 @@ pub static REQUESTS: &[Directive] = &[
             set: |pool, entry| pool.slowlog.set(entry, value::path(&entry.text)),
             show: |pool| pool.slowlog.as_ref().map(|path| path.display()).into(),
         },
-        text: "The file that the stacks of slow requests are appended to. Required if request_slowlog_timeout is set.",
+        text: "The file that slow requests are appended to, and those that request_terminate_timeout ends, with their stacks: of a Python application its calls, of others what the kernel shows. \
+               Required if request_slowlog_timeout is set. It is opened anew after SIGUSR1.",
     },
     Directive {
         name: "pm.status_path",
@@ -149,19 +150,28 @@ pub static REQUESTS: &[Directive] = &[
         shape: One,
         default: None,
         example: Some("/var/log/preforkd-$pool.access.log"),
-        source: PhpFpm,
+        source: Differs {
+            there: "after SIGUSR1 all workers of all pools are replaced",
+            here: "workers go on, in the new file",
+            why: "Log rotation must not cost what a worker has warmed up.",
+        },
         reader: Reader::Pool {
             set: |pool, entry| pool.access_log.set(entry, value::path(&entry.text)),
             show: |pool| pool.access_log.as_ref().map(|path| path.display()).into(),
         },
-        text: "The file that a line is appended to for each request.",
+        text: "The file that a line is appended to for each request, by the worker, after the answer has left. It is made with mode 0600 and opened anew after SIGUSR1. \
+               What a pipe has no room for is lost; nobody waits for whoever reads it.",
     },
     Directive {
         name: "access.format",
         shape: One,
         default: Some("%R - %u %t \"%m %r\" %s"),
         example: None,
-        source: PhpFpm,
+        source: Differs {
+            there: "values are written as they come; %r is SCRIPT_NAME, names of headers are compared to the letter, and %M is PHP's memory",
+            here: "values are escaped as in JSON strings; %r is SCRIPT_NAME with PATH_INFO, names of headers are compared in any case, and %M is the most memory the worker has had",
+            why: "No value can forge a line or end a quoted field, and lines written in JSON by hand stay JSON.",
+        },
         reader: Reader::Pool {
             set: |pool, entry| {
                 pool.access_format
@@ -169,7 +179,10 @@ pub static REQUESTS: &[Directive] = &[
             },
             show: |pool| Shown::One(pool.access_format.clone()),
         },
-        text: "The form of the lines of access.log, with a code for each value; or json, an object a line with all of them (php-fpm has no such word).",
+        text: "The form of the lines of access.log: json for an object a line, or text with codes. \
+               %C processor time in percent (%{user}C, %{system}C, %{total}C), %d duration in seconds (%{milli}d, %{micro}d), %{NAME}e a parameter of the request, %f script, %l length of the body, %m method, \
+               %M memory in bytes (%{kilo}M, %{mega}M), %n pool, %{NAME}o a header of the answer, %p pid, %P pid of the parent, %q query, %Q ? if there is a query, %r path, %R address of the web server, \
+               %s status, %t and %T time of the request and of the line (%{FORM}t with a form of strftime), %u user, %% a percent sign.",
     },
     Directive {
         name: "access.suppress_path",
