@@ -460,11 +460,19 @@ fn the_dump_is_a_configuration_that_means_the_same() {
         "[b]\nlisten = @/b.sock\nlisten.backlog = 5\npm = dynamic\npm.max_children = 3\npm.min_spare_servers = 1\n\
          pm.max_spare_servers = 3\npm.start_servers = 2\nwsgi = a.b:c\npython = @/python\npythonpath[] = @/dir\nwsgi.warmup[] = '/a?b&c'\nmount = /\n\
          chdir = @/dir\nlisten.group = 4242\nclear_env = no\n",
+        "[d]\nprefix = @\nlisten = d.sock\npm = static\npm.max_children = 1\napp = hello\nlisten.acl_users = www-data, 4242\n\
+         listen.acl_groups = 4243\nlisten.allowed_clients = ::1, 10.0.0.0/8\nprocess.priority = -3\nprocess.dumpable = yes\n\
+         no_new_privs = no\napparmor_hat = '^x'\nrlimit_files = 10\nrlimit_core = unlimited\nslowlog = dir/$pool\n\
+         request_slowlog_timeout = 1m\nrequest_slowlog_trace_depth = 3\npm.status_path = /s\npm.status_listen = d2.sock\n\
+         ping.path = /p\nping.response = \"a; b\"\naccess.log = dir/a\naccess.format = \"%R \\\"%m\\\" %{X}e (%s)\"\n\
+         access.suppress_path[] = /p\naccess.suppress_path[] = /q\nrequest_terminate_timeout_track_finished = yes\n",
         "[c]\nlisten = [::1]:3\npm = ondemand\npm.max_children = 3\napp = hello\nrequest_terminate_timeout = 1h\nlisten.mode = 7\n",
     ];
     for (effective_uid, user) in [(ROOT, "user = www-data\n"), (PERSON, "")] {
         let text = format!(
-            "error_log = /var/log/x y.log\n{}",
+            "error_log = /var/log/x y.log\nsyslog.facility = local3\nlog_format = json\nlog_limit = 600\nlog_buffering = no\n\
+             emergency_restart_threshold = 3\nemergency_restart_interval = 1h\nprocess.max = 9\nprocess.priority = 3\n\
+             daemonize = no\nrlimit_core = 7\nsystemd_interval = 0\n{}",
             pools.map(|pool| format!("{pool}{user}")).concat()
         );
         let case = Case::new(&text);
@@ -474,6 +482,8 @@ fn the_dump_is_a_configuration_that_means_the_same() {
             .filter(|line| !line.ends_with("= undefined"))
             .collect();
         case.write("x.conf", &dumped.join("\n"));
-        assert_eq!(case.load_as(effective_uid), Ok(config), "{dumped:#?}");
+        let again = case.load_as(effective_uid).unwrap();
+        assert_eq!(again.global, config.global, "{dumped:#?}");
+        assert_eq!(again.pools, config.pools, "{dumped:#?}");
     }
 }
