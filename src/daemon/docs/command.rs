@@ -18,7 +18,11 @@ const EXIT_STATUS: &[(&str, &str)] = &[
         "0",
         "A clean stop; the configuration is right (-t); help or the version was shown; in the background, the pools can be reached.",
     ),
-    ("64", "The command line is wrong."),
+    (
+        "64",
+        "The command line is wrong, or names a pool that there is not.",
+    ),
+    ("69", "A pool does not tell its status (preforkd status)."),
     (
         "70",
         "The daemon could not start in the background, or did not say within 10 seconds that it could.",
@@ -76,18 +80,19 @@ fn page() -> String {
     page.raw(&generated(Man::render_options_section));
     page.paragraph(&command.get_after_help().unwrap().to_string());
     page.section("commands");
-    page.paragraph("In place of flags, a word can say what to do. The flags above can be given before and after it.");
+    page.paragraph("In place of flags, a word can say what to do. -y, -p, -g, -O and -R can be given before and after it.");
     for word in command.get_subcommands() {
-        let about = word.get_about().unwrap().to_string();
-        let values: String = word
-            .get_positionals()
-            .flat_map(|value| value.get_value_names().unwrap_or_default())
-            .map(|name| format!(" [{name}]"))
-            .collect();
-        page.term(
-            &format!("{}{values}", word.get_name()),
-            &format!("{about}."),
-        );
+        let own = || word.get_arguments().filter(|flag| !flag.is_global_set());
+        let written = own().map(|argument| match argument.get_long() {
+            Some(long) => format!(" [--{long}]"),
+            None => format!(" [{}]", argument.get_id().as_str().to_uppercase()),
+        });
+        let term = format!("{}{}", word.get_name(), written.collect::<String>());
+        page.term(&term, &format!("{}.", word.get_about().unwrap()));
+        for flag in own().filter(|argument| !argument.is_positional()) {
+            let (long, help) = (flag.get_long().unwrap(), flag.get_help().unwrap());
+            page.further(&format!("--{long}: {help}."));
+        }
     }
     for (title, entries) in [
         ("exit status", EXIT_STATUS),
