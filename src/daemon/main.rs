@@ -41,7 +41,7 @@ mod token;
 mod upgrade;
 
 use cli::{Cli, Exit, Task};
-use config::Global;
+use config::{ErrorLog, Global};
 use daemonize::Caller;
 use log::reason;
 use preforkd_sys::{limits, privileges};
@@ -140,6 +140,11 @@ fn set_out(global: &Global, successor: bool) -> Result<Option<Caller>, String> {
     }
     if !global.daemonize || successor {
         return Ok(None);
+    }
+    if global.error_log == ErrorLog::Stderr {
+        tracing::warn!(
+            "error_log is standard error, which a daemon in the background does not have: nothing is logged once it is ready"
+        );
     }
     let caller = Caller::leave_behind()
         .map_err(|error| format!("failed to daemonize: {}", reason(&error)))?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use nix::unistd::{Uid, mkfifo};
 
 use crate::support::daemon::{self, Daemon, Turn};
 use crate::support::fastcgi::Address;
-use crate::support::process::Process;
+use crate::support::process::{self, Process};
 use crate::support::setup::{Setup, free_port};
 use crate::support::wait::until;
 
@@ -242,6 +243,13 @@ fn a_log_that_was_moved_is_opened_anew() {
     let setup = Setup::new().global(FILES).pool("hello", HELLO);
     call(&setup, "-D");
     let daemon = Background::of(&setup, turn);
+    let below = || process::below(daemon.master.pid);
+    until("the worker has its title", || {
+        below()
+            .iter()
+            .any(|worker| worker.title.ends_with("pool hello"))
+    });
+    let workers = below();
     let moved = setup.folder.path("daemon.log.1");
     fs::rename(&daemon.log, &moved).expect("it can be renamed");
     daemon.master.signal(Signal::SIGUSR1);
@@ -249,7 +257,7 @@ fn a_log_that_was_moved_is_opened_anew() {
         fs::read_to_string(&daemon.log)
             .is_ok_and(|log| log.contains("NOTICE: error log file re-opened"))
     });
-    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(below(), workers, "a worker went");
     let mode = fs::metadata(&daemon.log)
         .expect("it is there")
         .permissions()

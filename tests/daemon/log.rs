@@ -11,6 +11,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, mkfifo};
 
 use crate::support::daemon::{self, Daemon, Turn};
+use crate::support::fastcgi::Request;
+use crate::support::process::{self, Process};
 use crate::support::setup::Setup;
 use crate::support::wait::{PATIENCE, until};
 
@@ -31,6 +33,8 @@ def application(environ, start_response):
     elif path == "/flood":
         for number in range(int(query)):
             os.write(2, b"%0999d\n" % number)
+    elif path == "/part":
+        os.write(2, b"no end yet")
     elif path == "/half":
         os.write(2, b"half a line")
         os._exit(3)
@@ -109,6 +113,136 @@ fn in_file(setup: Setup, path: &std::path::Path) -> Daemon {
         fs::read(path).is_ok_and(|log| String::from_utf8_lossy(&log).contains("ready to handle"))
     });
     daemon
+}
+
+/// With `log_buffering` off, what has no end yet is told as it comes.
+#[test]
+fn without_buffering_nothing_is_waited_for() {
+    let daemon = Setup::new()
+        .global("log_buffering = no")
+        .wsgi("printer", PRINTER, ONE)
+        .start();
+    daemon
+        .address("printer")
+        .get("/part")
+        .expect("the pool answers");
+    daemon.wait_for_line("said into stderr: \"no end yet\"");
+    assert_eq!(daemon.worker_pids("printer").len(), 1);
+}
+
+/// The same lines, printed by a worker of php-fpm and by one of ours, and what is told around them.
+#[test]
+fn the_log_of_a_day_is_as_with_php_fpm() {
+    if !Uid::effective().is_root() {
+        eprintln!("not compared with php-fpm, which wants to be started by root");
+        return;
+    }
+    for decorated in [true, false] {
+        let php = a_day("php", decorated);
+        assert!(php.contains("error log file re-opened"), "{php}");
+        assert_eq!(a_day("ours", decorated), php);
+    }
+}
+
+/// Starts it, lets a worker print, end and be replaced, opens the log anew, stops. Returns the log without times, pids
+/// and the notice of the service manager's clock.
+fn a_day(whose: &str, decorated: bool) -> String {
+    // Wrapping depends on the length of a pid where it is told.
+    let lengths: &[usize] = if decorated {
+        &[0, 10, 300]
+    } else {
+        &[0, 10, 598, 599, 600, 1300]
+    };
+    let lines: Vec<String> = lengths.iter().map(|length| "x".repeat(*length)).collect();
+    let printed = lines.join("\n") + "\n\nthe last\n";
+    let mut setup = Setup::new().global(&format!("error_log = @DIR@/{whose}.log\nlog_limit = 600"));
+    let decorate = if decorated { "yes" } else { "no" };
+    let pool = format!(
+        "user = www-data\ngroup = www-data\npm = static\npm.max_children = 1\ncatch_workers_output = yes\n\
+         decorate_workers_output = {decorate}"
+    );
+    let (program, script) = if whose == "php" {
+        let print = "<?php file_put_contents('php://stderr', file_get_contents(__DIR__.'/printed')); echo 'done';";
+        let script = setup.folder.write("print.php", print);
+        setup = setup.pool("print", &pool);
+        ("/usr/sbin/php-fpm8.2", script)
+    } else {
+        let print = "import os\ndef application(environ, start_response):\n    \
+                     with open('@DIR@/printed', 'rb') as file: os.write(2, file.read())\n    \
+                     start_response('200 OK', [])\n    return [b'done']\n";
+        let folder = setup.folder.root().display().to_string();
+        let python = "python = @PYTHON@\nwsgi.preload = no\n";
+        setup = setup.wsgi(
+            "print",
+            &print.replace("@DIR@", &folder),
+            &format!("{python}{pool}"),
+        );
+        (env!("CARGO_BIN_EXE_preforkd"), std::path::PathBuf::new())
+    };
+    setup.folder.write("printed", &printed);
+    let log = setup.folder.path(&format!("{whose}.log"));
+    let text = || fs::read_to_string(&log).unwrap_or_default();
+    let mut command = Command::new(program);
+    command
+        .args(["-F", "-y"])
+        .arg(setup.write())
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null());
+    let mut daemon = Daemon::launch(setup.folder, &mut command, Turn::shared());
+    until("it is ready", || text().contains("ready to handle"));
+    let script = script.display().to_string();
+    let ask = || {
+        let request = Request::get("/print.php")
+            .with("SCRIPT_FILENAME", &script)
+            .with("SCRIPT_NAME", "/print.php");
+        let answer = daemon.address("print").ask(&request);
+        assert_eq!(answer.expect("the pool answers").text(), "done");
+    };
+    for count in 1..=2 {
+        ask();
+        until("all of it is in the log", || {
+            text().matches("the last").count() == count
+        });
+    }
+    // Those that wear out are told of at debug alone, unlike php-fpm's.
+    let is_worker = |process: &Process| process.title.ends_with(": pool print");
+    let worker = process::below(daemon.pid()).into_iter().find(is_worker);
+    worker.expect("there is a worker").signal(Signal::SIGKILL);
+    until("the worker has been replaced", || {
+        let log = text();
+        log.contains(" exited on signal 9 (SIGKILL) after ") && log.contains(" started\n")
+    });
+    daemon.signal(Signal::SIGUSR1);
+    until("the log is opened anew", || text().contains("re-opened"));
+    daemon.stop(Signal::SIGQUIT);
+    let mut plain = String::new();
+    // Only ours has a mold, and says of a static pool that it is busy; only php-fpm tells of a clock that it has no use for.
+    let alone = [
+        "] mold ",
+        "systemd monitor",
+        "server reached pm.max_children",
+    ];
+    for line in text().lines() {
+        if alone.iter().any(|what| line.contains(what)) {
+            continue;
+        }
+        let stamped = line
+            .strip_prefix('[')
+            .and_then(|line| line.split_once("] "));
+        let words = stamped.map_or(line, |(_, line)| line).split(' ');
+        let words: Vec<&str> = words
+            .map(|word| {
+                if word.parse::<f64>().is_ok() {
+                    "N"
+                } else {
+                    word
+                }
+            })
+            .collect();
+        plain += &words.join(" ");
+        plain.push('\n');
+    }
+    plain
 }
 
 /// What a process prints last is told, with or without an end.
