@@ -191,6 +191,10 @@ mod tests {
         worker.busy(6_000_000);
         assert_eq!(board.entry(129).unwrap().state, State::Busy);
         assert_eq!(board.idle_count(), 0);
+        worker.untimed();
+        let entry = board.entry(129).unwrap();
+        assert_eq!(entry.state, State::Busy);
+        assert!(entry.since > crate::clock::now() * 2, "no time runs out");
         worker.idle(7_000_000);
         board.vacate(129);
         assert_eq!(

@@ -15,6 +15,7 @@ use nix::unistd::{Uid, mkfifo};
 
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{Address, KEEP_CONN, Request};
+use crate::support::load::Load;
 use crate::support::php_fpm::PhpFpm;
 use crate::support::setup::{Folder, PROBE, Setup, free_port};
 use crate::support::wait::until;
@@ -323,6 +324,41 @@ fn rotation_loses_no_line_and_no_worker() {
             expected
         );
     }
+}
+
+#[test]
+fn rotation_under_load_loses_no_line() {
+    let daemon = Setup::new()
+        .wsgi(
+            "probe",
+            PROBE,
+            "pm = static\npm.max_children = 3\naccess.log = @DIR@/access.log\naccess.format = '%r'",
+        )
+        .start();
+    daemon.wait_for_workers("probe", 3);
+    let pids = daemon.worker_pids("probe");
+    let load = Load::start(&daemon.address("probe"), 3, "/pid");
+    for number in 1..=8 {
+        rotate(&daemon, &format!("access.log.{number}"));
+        until("somebody has written to it", || {
+            !lines(&daemon.folder.path("access.log")).is_empty()
+        });
+    }
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    let files = (1..=8).map(|number| format!("access.log.{number}"));
+    let files: Vec<String> = files.chain(["access.log".to_owned()]).collect();
+    let written = || {
+        files
+            .iter()
+            .flat_map(|file| lines(&daemon.folder.path(file)))
+    };
+    until("each request has its line", || {
+        written().count() >= outcome.served
+    });
+    assert_eq!(written().count(), outcome.served);
+    assert!(written().all(|line| line == "/pid"));
+    assert_eq!(daemon.worker_pids("probe"), pids);
 }
 
 /// The lines are a matter of the log alone: who reads it slowly, or not at all, costs lines and nothing else.
