@@ -306,6 +306,12 @@ impl Pool {
         self.saturated.is_some()
     }
 
+    /// Whether its first workers have all been asked for.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.started
+    }
+
     /// Whether the last worker has gone.
     #[must_use]
     pub fn is_empty(&self) -> bool {

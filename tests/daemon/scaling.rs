@@ -50,6 +50,19 @@ fn dynamic_starts_with_what_is_asked_for() {
     daemon.wait_for_workers("hello", 5);
 }
 
+/// The first workers come by the spawn rate, and are no sign of a load.
+#[test]
+fn many_start_servers_are_not_taken_for_a_busy_pool() {
+    let daemon = Setup::new()
+        .pool(
+            "hello",
+            "app = hello\npm = dynamic\npm.max_children = 60\npm.max_spawn_rate = 10\npm.start_servers = 50\npm.min_spare_servers = 1\npm.max_spare_servers = 60",
+        )
+        .start();
+    daemon.wait_for_workers("hello", 50);
+    assert_eq!(daemon.lines_like("seems busy"), Vec::<String>::new());
+}
+
 #[test]
 fn a_burst_is_served_at_once_and_the_pool_shrinks_after_it() {
     let pool = "pm = dynamic\npm.max_children = 64\npm.start_servers = 2\npm.min_spare_servers = 2\npm.max_spare_servers = 6\n\

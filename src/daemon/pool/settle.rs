@@ -61,13 +61,14 @@ impl Pool {
                 target: self.target,
                 gauge: &common.gauge,
             };
+            let started = self.plan.has_started();
             self.plan.settle(now(), &sight, &mut actions);
             let spawning = actions
                 .iter()
                 .filter(|action| matches!(action, Action::Spawn { .. }))
                 .count();
             if spawning >= BUSY_SPAWN
-                && self.decided
+                && started
                 && matches!(self.config.limits.mode, Mode::Dynamic { .. })
             {
                 let census = self.plan.census();
