@@ -226,6 +226,35 @@ fn what_is_asked_all_the_time_can_be_left_out() {
     );
 }
 
+/// The pages about the pool itself have lines like any other.
+#[test]
+fn signs_of_life_are_logged_unless_they_are_left_out() {
+    for (suppress, expected) in [
+        ("", vec!["/ping 200", "/ 200"]),
+        ("access.suppress_path[] = /ping", vec!["/ 200"]),
+    ] {
+        let daemon = Setup::new()
+            .pool("hello", &format!("app = hello\npm = static\npm.max_children = 1\nping.path = /ping\naccess.log = @DIR@/access.log\naccess.format = '%r %s'\n{suppress}"))
+            .start();
+        for path in ["/ping", "/"] {
+            daemon.address("hello").get(path).expect("it answers");
+        }
+        let log = daemon.folder.path("access.log");
+        assert_eq!(wait_for(&log, expected.len()), expected);
+    }
+}
+
+/// In a container the lines go where the daemon's own go.
+#[test]
+fn lines_can_go_to_standard_error() {
+    let daemon = Setup::new()
+        .pool("hello", "app = hello\npm = static\npm.max_children = 1\naccess.log = /proc/self/fd/2\naccess.format = 'access: %r %s'")
+        .start();
+    daemon.address("hello").get("/x").expect("it answers");
+    let line = daemon.wait_for_line("access: ");
+    assert_eq!(line, "access: /x 200");
+}
+
 #[test]
 fn no_value_forges_a_line_and_json_is_json() {
     let nasty = "a\nb\r\"c\\d\t\u{1b}[31m\u{7f}é";
