@@ -8,6 +8,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::{Daemon, Turn, command};
+use crate::support::fastcgi::Address;
 use crate::support::load::Load;
 use crate::support::setup::{PROBE, Setup};
 use crate::support::wait::until;
@@ -45,12 +46,16 @@ fn a_new_program_takes_over_and_no_request_is_lost() {
     let mut daemon = start(
         Setup::new()
             .wsgi("probe", PROBE, "pm = static\npm.max_children = 2")
-            .pool("hello", "app = hello\npm = ondemand\npm.max_children = 2"),
+            .pool(
+                "hello",
+                "app = hello\npm = ondemand\npm.max_children = 2\npm.status_listen = @DIR@/status.sock",
+            ),
     );
     daemon.wait_for_workers("probe", 2);
     let pid = daemon.pid();
     let address = daemon.address("probe");
     let load = Load::start(&address, 2, "/slow?ms=5");
+    let watching = Load::start(&Address::Unix(daemon.folder.path("status.sock")), 1, "/");
     for round in 1..=2 {
         let before = daemon.worker_pids("probe");
         let slow = std::thread::spawn({
@@ -82,9 +87,11 @@ fn a_new_program_takes_over_and_no_request_is_lost() {
             round + 1
         ));
     }
-    let outcome = load.stop();
-    assert_eq!(outcome.failures, Vec::<String>::new());
-    assert!(outcome.served > 0);
+    for load in [load, watching] {
+        let outcome = load.stop();
+        assert_eq!(outcome.failures, Vec::<String>::new());
+        assert!(outcome.served > 0);
+    }
     assert_eq!(
         daemon.address("hello").get("/").expect("it answers").status,
         200

@@ -20,7 +20,7 @@ use super::problem::{Origin, Problem, Problems};
 use super::raw::{Entry, Given, Raw, RawPool, Section, Setting};
 use super::{Config, Listen, Pool, Surroundings};
 
-/// Bytes of all that a mold is told of its application. One message carries it, with some room for the rest.
+/// Bytes of all that a mold is told of its application and of the pool's own pages and logs. One message carries it, with some room for the rest.
 const MAX_TOLD: usize = MAX_MESSAGE - 4 * 1024;
 
 /// Bytes of an environment variable, its name included: the kernel takes up to 128 KiB (`MAX_ARG_STRLEN` of execve(2)).
@@ -386,8 +386,16 @@ impl<'a> PoolChecker<'a, '_> {
             .prefix
             .value()
             .map_or(0, |prefix| prefix.as_os_str().len() + 1);
-        let settings = [raw.wsgi.written(), raw.mount.written()];
-        let urls = raw.warmup.iter().map(|url| &url.entry);
+        let settings = [
+            raw.wsgi.written(),
+            raw.mount.written(),
+            raw.status_path.written(),
+            raw.ping_path.written(),
+            raw.ping_response.written(),
+            raw.access_format.written(),
+        ];
+        let urls = raw.warmup.iter().chain(&raw.access_suppress_path);
+        let urls = urls.map(|url| &url.entry);
         let plain = settings.into_iter().flatten().chain(urls);
         let paths = raw.pythonpath.iter().map(|path| (&path.entry, prefix));
         let mut told = 0;
@@ -396,7 +404,7 @@ impl<'a> PoolChecker<'a, '_> {
             told += entry.text.len() + more + 8;
             if told > MAX_TOLD {
                 let rule = format!(
-                    "makes wsgi, mount, pythonpath and wsgi.warmup longer than {MAX_TOLD} bytes together: have fewer, or shorter ones"
+                    "makes what the mold is told longer than {MAX_TOLD} bytes: have fewer, or shorter, lines of wsgi.warmup, pythonpath, access.suppress_path, access.format and ping.response"
                 );
                 return self.wrong(entry, rule);
             }

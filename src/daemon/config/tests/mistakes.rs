@@ -566,10 +566,16 @@ fn more_than_a_mold_can_be_told() {
     assert!(
         told[0].starts_with("@/x.conf:67: ")
             && told[0].ends_with(
-                "makes wsgi, mount, pythonpath and wsgi.warmup longer than 61440 bytes together: have fewer, or shorter ones"
+                "makes what the mold is told longer than 61440 bytes: have fewer, or shorter, lines of wsgi.warmup, pythonpath, access.suppress_path, access.format and ping.response"
             ),
         "{told:#?}"
     );
+    let told = load(&format!(
+        "{}ping.response = {}\n",
+        warmup(10),
+        "a".repeat(60_000)
+    ));
+    assert_eq!(told.unwrap_err().len(), 1);
 }
 
 /// The kernel starts no program with a longer one.
