@@ -58,5 +58,5 @@ fn text() -> String {
 
 #[test]
 fn the_reference() {
-    is_up_to_date("docs/configuration.md", &text());
+    is_up_to_date("packaging/docs/configuration.md", &text());
 }
