@@ -5,27 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use nix::unistd::{Uid, User};
+use nix::unistd::User;
 
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{Address, Request};
-use crate::support::setup::{POOL_USER, Setup, free_port};
+use crate::support::setup::{POOL_USER, Setup, free_port, is_root};
 
 /// A user that is not the pool's, and that every Debian has.
 const STRANGER: &str = "games";
-
-/// Whether the tests run as root. On a machine of continuous integration they have to.
-fn is_root() -> bool {
-    let root = Uid::effective().is_root();
-    assert!(
-        root || std::env::var_os("CI").is_none(),
-        "these cases need root"
-    );
-    if !root {
-        eprintln!("not run: this case needs root");
-    }
-    root
-}
 
 /// A line of `/proc/PID/status` of the pool's only worker.
 fn status_of_worker(daemon: &Daemon, pool: &str, name: &str) -> String {

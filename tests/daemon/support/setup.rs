@@ -190,3 +190,16 @@ pub fn free_port() -> u16 {
         }
     }
 }
+
+/// Whether the tests run as root. On a machine of continuous integration they have to.
+pub fn is_root() -> bool {
+    let root = Uid::effective().is_root();
+    assert!(
+        root || std::env::var_os("CI").is_none(),
+        "these cases need root"
+    );
+    if !root {
+        eprintln!("not run: this case needs root");
+    }
+    root
+}
