@@ -73,7 +73,8 @@ impl Pool {
             for _ in 0..missing.min(at_once) {
                 self.ask(now, actions);
             }
-            self.started = missing <= at_once;
+            // Whom there is no room for is not waited for.
+            self.started = missing <= at_once || self.room == 0;
         } else {
             self.started = true;
         }

@@ -81,3 +81,16 @@ fn a_worn_out_worker_leaves_at_once_when_there_is_no_room_for_a_second_one() {
     pool.on(now, Event::Gone { slot: 1, served }, &mut actions);
     assert_eq!(pool.census().total(), 2);
 }
+
+/// A reload whose new generation waited for workers that cannot be would never be over.
+#[test]
+fn the_first_workers_are_as_many_as_there_is_room_for() {
+    let mode = Mode::Dynamic {
+        start: 50,
+        min_spare: 1,
+        max_spare: 50,
+    };
+    let mut pool = Pool::new(limits(mode, 60), TIMEOUTS, false);
+    assert_eq!(settle(&mut pool, 1, 5, 0), 5);
+    assert_eq!(pool.standing(), Standing::Ready);
+}
