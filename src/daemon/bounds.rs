@@ -2,12 +2,14 @@
 
 use crate::config::Global;
 use crate::master::Master;
-use crate::pool::Pool;
+use crate::pool::{Common, Pool};
+use crate::reload::Reload;
 use nix::sys::signal::Signal;
 use preforkd_plan::crashes::Crashes;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::Death;
 use preforkd_sys::clock;
+use std::collections::BTreeMap;
 
 /// The crashes of a daemon that has not had one.
 pub(crate) fn crashes(global: &Global) -> Crashes {
@@ -17,23 +19,60 @@ pub(crate) fn crashes(global: &Global) -> Crashes {
     )
 }
 
-impl Master {
-    /// How many more workers there may be beside those of a pool (`process.max`). Two generations count apart, and those
-    /// that leave do not count: there being many workers must not keep a reload from succeeding.
-    pub(crate) fn room(&self, index: u32) -> u32 {
-        let Some(max) = self.process_max else {
-            return u32::MAX;
+/// How many more workers there may be (`process.max`).
+///
+/// Two generations count apart, and those that leave do not count: there being many workers must not keep a reload from
+/// succeeding.
+pub(crate) struct Room<'a> {
+    max: Option<u32>,
+    reload: Option<&'a Reload>,
+    /// The workers of those that serve, and of those that are to take over.
+    taken: [u32; 2],
+}
+
+impl<'a> Room<'a> {
+    /// What is left beside these pools.
+    pub(crate) fn beside(
+        pools: &BTreeMap<u32, Pool>,
+        reload: Option<&'a Reload>,
+        max: Option<u32>,
+    ) -> Self {
+        let mut room = Self {
+            max,
+            reload,
+            taken: [0; 2],
         };
-        let reload = self.reload.as_ref();
-        let is_new = |index: u32| reload.is_some_and(|reload| reload.has_new(index));
-        let beside = self
-            .pools
-            .iter()
-            .filter(|(other, pool)| !pool.is_leaving() && is_new(**other) == is_new(index));
-        let size = beside.map(|(_, pool)| pool.size()).sum();
-        max.saturating_sub(size)
+        // Counting takes a look at each slot of each pool.
+        if max.is_some() {
+            for (index, pool) in pools.iter().filter(|(_, pool)| !pool.is_leaving()) {
+                room.taken[room.side(*index)] += pool.size();
+            }
+        }
+        room
     }
 
+    fn side(&self, index: u32) -> usize {
+        usize::from(self.reload.is_some_and(|reload| reload.has_new(index)))
+    }
+
+    /// How many more there may be of a pool's generation.
+    pub(crate) fn left(&self, index: u32) -> u32 {
+        self.max.map_or(u32::MAX, |max| {
+            max.saturating_sub(self.taken[self.side(index)])
+        })
+    }
+
+    /// Lets a pool settle within what is left.
+    pub(crate) fn settle(&mut self, index: u32, pool: &mut Pool, common: &Common) {
+        let (side, before) = (self.side(index), pool.size());
+        pool.set_room(self.left(index));
+        pool.settle(common);
+        // One that leaves does not grow, and was not counted.
+        self.taken[side] += pool.size().saturating_sub(before);
+    }
+}
+
+impl Master {
     /// Says so when a pool wants more workers than there may be.
     pub(crate) fn look_at_room(&mut self) {
         let was_short = self.short;

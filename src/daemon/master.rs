@@ -4,7 +4,7 @@
 //! signals, deaths), and then lets each pool that something happened to, or whose deadline has come, settle what
 //! follows. With nothing to do there is no deadline, and the master does not wake at all.
 
-use crate::bounds;
+use crate::bounds::{self, Room};
 use crate::cli::Exit;
 use crate::config::{self, Application, Config, Global, LogLevel, Problems};
 use crate::daemonize::Caller;
@@ -314,15 +314,11 @@ impl Master {
 
     fn settle(&mut self) {
         let now = clock::now();
-        let indices: Vec<u32> = self.pools.keys().copied().collect();
-        for index in indices {
-            let room = self.room(index);
-            if let Some(pool) = self.pools.get_mut(&index) {
-                let is_due = pool.deadline().is_some_and(|deadline| deadline.0 <= now);
-                if is_due || pool.is_short() && room > 0 {
-                    pool.set_room(room);
-                    pool.settle(&self.common);
-                }
+        let mut room = Room::beside(&self.pools, self.reload.as_ref(), self.process_max);
+        for (index, pool) in &mut self.pools {
+            let is_due = pool.deadline().is_some_and(|deadline| deadline.0 <= now);
+            if is_due || pool.is_short() && room.left(*index) > 0 {
+                room.settle(*index, pool, &self.common);
             }
         }
         self.look_at_room();

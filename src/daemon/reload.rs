@@ -41,7 +41,8 @@ impl Reload {
     /// Whether a pool is one of the new ones.
     #[must_use]
     pub fn has_new(&self, index: u32) -> bool {
-        self.new.contains(&index)
+        // They are in their order.
+        self.new.binary_search(&index).is_ok()
     }
 }
 

@@ -245,6 +245,19 @@ fn a_day(whose: &str, decorated: bool) -> String {
     plain
 }
 
+/// `-O` keeps the log on standard error, whatever the configuration says.
+#[test]
+fn standard_error_can_be_insisted_on() {
+    let setup = Setup::new()
+        .global("error_log = @DIR@/daemon.log")
+        .pool("hello", &format!("app = hello\n{ONE}"));
+    let mut command = daemon::command(&setup.write());
+    command.arg("-O");
+    let daemon = Daemon::launch(setup.folder, &mut command, Turn::shared()).ready();
+    daemon.wait_for_workers("hello", 1);
+    assert!(!daemon.folder.path("daemon.log").exists());
+}
+
 /// What a process prints last is told, with or without an end.
 #[test]
 fn the_last_words_of_a_worker_are_told() {
