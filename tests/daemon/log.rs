@@ -381,6 +381,39 @@ fn with_own_mounts(mounts: &str, setup: Setup, run: &str) -> Option<Daemon> {
     Some(Daemon::launch(setup.folder, &mut command, Turn::shared()))
 }
 
+/// What the disk has no room for is lost; the daemon goes on, and says so when there is room again.
+#[test]
+fn a_full_disk_holds_nothing_up() {
+    let setup = Setup::new()
+        .global("error_log = @DIR@/disk/daemon.log")
+        .wsgi("printer", PRINTER, ONE);
+    let path = setup.folder.path("disk/daemon.log");
+    let mounts = "mkdir disk; mount -t tmpfs -o size=64k none disk";
+    let Some(daemon) = with_own_mounts(mounts, setup, "exec \"$0\" -F -y \"$1\"") else {
+        return;
+    };
+    daemon.wait_for_workers("printer", 1);
+    // Only the daemon and its children see the disk by its name.
+    let seen = format!("/proc/{}/root{}", daemon.pid(), path.display());
+    let log = || fs::read_to_string(&seen).unwrap_or_default();
+    let address = daemon.address("printer");
+    for _ in 0..2 {
+        let answer = address.get("/flood?100").expect("the pool answers");
+        assert_eq!(answer.text(), "done");
+    }
+    until("the disk is full", || log().len() > 60_000);
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&seen)
+        .and_then(|file| file.set_len(0))
+        .expect("it can be emptied");
+    until("the loss is told", || {
+        daemon.signal(Signal::SIGUSR1);
+        log().contains(" lines of the log were lost\n")
+    });
+    assert!(log().contains("NOTICE: error log file re-opened\n"));
+}
+
 fn socket(setup: &Setup) -> UnixDatagram {
     let socket = UnixDatagram::bind(setup.folder.path("log.sock")).expect("it can be bound");
     socket
