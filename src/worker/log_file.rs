@@ -3,6 +3,7 @@
 //! The master opens them as the user it is, and hands them to its workers as descriptors; after log rotation it sends
 //! new ones. A line is one write, so that the lines of several workers do not mix.
 
+use crate::access::MAX_LINE;
 use crate::message::{LogSettings, Malformed};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -28,9 +29,17 @@ impl LogFile {
 
     /// Appends, without waiting for a reader; what cannot be written is lost.
     pub fn append(&self, bytes: &[u8]) {
-        if !self.may_be_full || self.has_room() {
+        // What is longer than a pipe takes in one piece comes in several, or else could wait after all.
+        let piece = if self.may_be_full {
+            MAX_LINE
+        } else {
+            bytes.len().max(1)
+        };
+        for piece in bytes.chunks(piece) {
             // A full disk must not cost the request.
-            let _ = (&self.file).write_all(bytes);
+            if self.may_be_full && !self.has_room() || (&self.file).write_all(piece).is_err() {
+                return;
+            }
         }
     }
 
@@ -92,5 +101,47 @@ impl LogFiles {
             access: clone(&self.access)?,
             slow: clone(&self.slow)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::Zone;
+    use nix::unistd::{pipe, read};
+    use std::time::Duration;
+
+    #[test]
+    fn a_pipe_that_is_full_makes_nobody_wait() {
+        let (reader, writer) = pipe().unwrap();
+        let log = LogFile::new(writer);
+        let line = [b'x'; 3 * MAX_LINE];
+        for _ in 0..100 {
+            log.append(&line);
+        }
+        let mut room = vec![0; 100 * line.len()];
+        let count = read(&reader, &mut room).unwrap();
+        assert!(count >= line.len() && count < room.len(), "{count}");
+    }
+
+    #[test]
+    fn as_many_descriptors_as_logs() {
+        let settings = |access: bool, has_slow_log| LogSettings {
+            access: access.then(|| crate::message::AccessSettings {
+                format: String::new(),
+                suppress: Vec::new(),
+            }),
+            has_slow_log,
+            slow_timeout: Duration::ZERO,
+            trace_depth: 0,
+            zone: Zone::utc(),
+        };
+        let fds = |count| (0..count).map(|_| pipe().unwrap().0);
+        let files = LogFiles::from_fds(&settings(false, true), fds(1)).unwrap();
+        assert!(files.access.is_none() && files.slow.is_some());
+        assert_eq!(files.fds().count(), 1);
+        assert!(LogFiles::from_fds(&settings(true, true), fds(1)).is_err());
+        assert!(LogFiles::from_fds(&settings(true, false), fds(2)).is_err());
+        assert!(LogFiles::from_fds(&settings(false, false), fds(0)).is_ok());
     }
 }
