@@ -127,12 +127,12 @@ fn the_stack_of_a_slow_request_is_told_and_nothing_disturbed() {
     let address = daemon.address("www");
     address.get("/pid").expect("a fast one");
     for (number, way) in (1..).zip(["sleeps", "waits", "counts"]) {
-        let request = Request::get(&format!("/{way}?s=1.5"))
+        let request = Request::get(&format!("/{way}?s=2"))
             .with("SCRIPT_FILENAME", "/srv/site.py")
             .with("HTTP_X", "y");
         let answer = address.ask(&request).expect("it answers");
         let held: f64 = answer.text().parse().expect("how long it was held");
-        assert!((1.499..5.0).contains(&held), "{way} took {held} s");
+        assert!((1.999..9.0).contains(&held), "{way} took {held} s");
         let entry = &wait_for(&log, number)[number - 1];
         let pid = daemon.worker_pids("www")[0];
         assert!(
@@ -140,12 +140,12 @@ fn the_stack_of_a_slow_request_is_told_and_nothing_disturbed() {
             "{entry:?}"
         );
         assert_eq!(entry[1], "script_filename = /srv/site.py");
-        assert_eq!(entry[2], format!("request = \"GET /{way}?s=1.5\""));
+        assert_eq!(entry[2], format!("request = \"GET /{way}?s=2\""));
         assert_eq!(functions(entry).last(), Some(&"application"), "{entry:?}");
         assert!(functions(entry).contains(&way), "{entry:?}");
         assert!(entry[3].contains(".py:"), "{entry:?}");
         daemon.wait_for_line(&format!(
-            "WARNING: [pool www] child {pid}, script '/srv/site.py' (request: \"GET /{way}?s=1.5\") executing too slow (1.*sec), logging"
+            "WARNING: [pool www] child {pid}, script '/srv/site.py' (request: \"GET /{way}?s=2\") executing too slow (1.*sec), logging"
         ));
     }
 }
@@ -153,8 +153,8 @@ fn the_stack_of_a_slow_request_is_told_and_nothing_disturbed() {
 #[test]
 fn code_that_keeps_the_interpreters_lock_is_seen_too() {
     let daemon = start(SLOW);
-    let answer = daemon.address("www").get("/keeps?s=3").expect("it answers");
-    assert_eq!(answer.text(), "3.0");
+    let answer = daemon.address("www").get("/keeps?s=4").expect("it answers");
+    assert_eq!(answer.text(), "4.0");
     let entry = wait_for(&daemon.folder.path("slow.log"), 1).remove(0);
     if shows_without_lock() {
         assert_eq!(functions(&entry), ["keeps", "application"], "{entry:?}");
@@ -164,7 +164,7 @@ fn code_that_keeps_the_interpreters_lock_is_seen_too() {
     }
     // The thread that waited for the lock has gone; the next stack is read with it.
     let address = daemon.address("www");
-    address.get("/sleeps?s=1.3").expect("it answers");
+    address.get("/sleeps?s=2").expect("it answers");
     let entry = wait_for(&daemon.folder.path("slow.log"), 2).remove(1);
     assert_eq!(functions(&entry), ["sleeps", "application"]);
 }
@@ -172,10 +172,7 @@ fn code_that_keeps_the_interpreters_lock_is_seen_too() {
 #[test]
 fn a_deep_stack_is_cut() {
     let daemon = start(&format!("{SLOW}request_slowlog_trace_depth = 5"));
-    daemon
-        .address("www")
-        .get("/digs?s=1.2")
-        .expect("it answers");
+    daemon.address("www").get("/digs?s=2").expect("it answers");
     let entry = wait_for(&daemon.folder.path("slow.log"), 1).remove(0);
     assert_eq!(
         functions(&entry),
@@ -187,7 +184,7 @@ fn a_deep_stack_is_cut() {
 fn slow_requests_are_counted() {
     let daemon = start(&format!("{SLOW}pm.status_path = /status"));
     let address = daemon.address("www");
-    address.get("/sleeps?s=1.2").expect("it answers");
+    address.get("/sleeps?s=2").expect("it answers");
     let status = address.get("/status").expect("it answers").text();
     let line = status
         .lines()
@@ -210,7 +207,7 @@ fn the_slow_log_is_opened_anew() {
     });
     daemon
         .address("www")
-        .get("/sleeps?s=1.2")
+        .get("/sleeps?s=2")
         .expect("it answers");
     wait_for(&log, 1);
     assert_eq!(daemon.worker_pids("www"), pids);
@@ -222,7 +219,7 @@ fn an_entry_has_the_form_of_php_fpm() {
     let folder = Folder::new();
     let script = folder.write(
         "slow.php",
-        "<?php\nfunction inner() { usleep(1700000); }\ninner();\n",
+        "<?php\nfunction inner() { usleep(2500000); }\ninner();\n",
     );
     let address = Address::Unix(folder.path("php.sock"));
     let lines = format!("{POOL}{SLOW}");
@@ -235,11 +232,11 @@ fn an_entry_has_the_form_of_php_fpm() {
             .with("PATH_INFO", "")
     };
     php.address
-        .ask(&request("/slow.php?s=1.7"))
+        .ask(&request("/slow.php?s=2.5"))
         .expect("it answers");
     daemon
         .address("www")
-        .ask(&request("/sleeps?s=1.7"))
+        .ask(&request("/sleeps?s=2.5"))
         .expect("it answers");
     let shape = |entry: &[String], from: usize| -> Vec<String> {
         let masked = |line: &String| {
@@ -253,7 +250,7 @@ fn an_entry_has_the_form_of_php_fpm() {
     };
     let theirs = wait_for(&php.folder.path("slow.log"), 1).remove(0);
     let mut ours = wait_for(&daemon.folder.path("slow.log"), 1).remove(0);
-    assert_eq!(ours.remove(2), "request = \"GET /sleeps?s=1.7\"");
+    assert_eq!(ours.remove(2), "request = \"GET /sleeps?s=2.5\"");
     let pid = |entry: &[String]| {
         entry[0]
             .rsplit(' ')
