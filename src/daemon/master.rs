@@ -344,9 +344,8 @@ impl Master {
         if !self.status.is_due() {
             return;
         }
-        let pools = self.pools.values().filter(|pool| !pool.is_leaving());
         let mut desks = Vec::new();
-        for desk in pools.filter_map(Pool::desk) {
+        for desk in self.serving().filter_map(Pool::desk) {
             match desk {
                 Ok(desk) => desks.push(desk),
                 Err(error) => tracing::error!("cannot tell the status of a pool: {error}"),

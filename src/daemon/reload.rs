@@ -138,6 +138,17 @@ impl Master {
         pools.map(|(index, pool)| (*index, pool))
     }
 
+    /// Those of them that do not wait for a reload to take over.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = &Pool> {
+        let waits = |index| {
+            let reload = self.reload.as_ref();
+            reload.is_some_and(|reload| reload.new.contains(index))
+        };
+        self.current()
+            .filter(move |(index, _)| !waits(index))
+            .map(|(_, pool)| pool)
+    }
+
     pub(crate) fn sockets(&self, config: &Config) -> Result<Vec<Sockets>, Refused> {
         let mut sockets = Vec::new();
         let mut refused = false;

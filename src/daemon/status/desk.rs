@@ -2,7 +2,6 @@
 
 use super::pages;
 use crate::config::{Listen, Pool};
-use nix::unistd::{Gid, Uid};
 use preforkd_sys::board::Board;
 use preforkd_sys::queue::{Gauge, Queue, Target};
 use preforkd_sys::scoreboard::Scoreboard;
@@ -25,8 +24,6 @@ pub struct Desk {
     pub is_unix: bool,
     /// Who may connect over TCP.
     pub allowed: Option<AllowedClients>,
-    /// Whom the pool's workers run as.
-    pub identity: Option<(Uid, Gid)>,
     /// The pool's own socket, whose queue is shown.
     queue: OwnedFd,
     target: Target,
@@ -50,7 +47,6 @@ impl Desk {
             listener: listener.try_clone_to_owned()?,
             is_unix: matches!(pool.status_listen, Some(Listen::Unix(_))),
             allowed: pool.allowed_clients.clone(),
-            identity: pool.identity.as_ref().map(|it| (it.uid, it.gid)),
             queue: queue.try_clone_to_owned()?,
             target: Target::of(queue)?,
         })

@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Whom the service runs as when the master is root: a user that owns nothing.
 const USER: &str = "nobody";
 
+/// Its number where it has no name: the one the kernel shows for users that do not exist.
+const OVERFLOW: u32 = 65534;
+
 /// How long a service that was told to leave may take: longer than the answers on their way may.
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
@@ -173,7 +176,7 @@ impl Supervisor {
     }
 
     fn fork(&mut self, desks: Vec<Desk>, epoll: &Epoll) -> io::Result<Running> {
-        let identity = identity(desks.first().and_then(|desk| desk.identity))?;
+        let identity = identity()?;
         let desks: Vec<Arc<Desk>> = desks.into_iter().map(Arc::new).collect();
         let (ours, theirs) = UnixStream::pair()?;
         let null = null()?;
@@ -195,16 +198,17 @@ impl Supervisor {
     }
 }
 
-/// Whom the service runs as: a user of no files, or else, where the system has none, `first`, a pool's.
+/// Whom the service runs as, if it cannot stay what the master is.
 ///
 /// # Errors
 /// Why users cannot be looked up.
-fn identity(first: Option<(Uid, Gid)>) -> io::Result<Option<(Uid, Gid)>> {
+fn identity() -> io::Result<Option<(Uid, Gid)>> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
     let nobody = User::from_name(USER)?.filter(|user| !user.uid.is_root());
-    Ok(nobody.map(|user| (user.uid, user.gid)).or(first))
+    let overflow = (Uid::from_raw(OVERFLOW), Gid::from_raw(OVERFLOW));
+    Ok(Some(nobody.map_or(overflow, |user| (user.uid, user.gid))))
 }
 
 /// Makes this process, which was just forked, one that can do nothing but what it is for.
