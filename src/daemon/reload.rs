@@ -140,12 +140,12 @@ impl Master {
 
     /// Those of them that do not wait for a reload to take over.
     pub(crate) fn serving(&self) -> impl Iterator<Item = &Pool> {
-        let waits = |index| {
+        let waits = |index: u32| {
             let reload = self.reload.as_ref();
-            reload.is_some_and(|reload| reload.new.contains(index))
+            reload.is_some_and(|reload| reload.new.contains(&index))
         };
         self.current()
-            .filter(move |(index, _)| !waits(index))
+            .filter(move |&(index, _)| !waits(index))
             .map(|(_, pool)| pool)
     }
 
