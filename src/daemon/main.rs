@@ -99,17 +99,21 @@ fn main() -> Exit {
             None
         }
     };
-    match set_out(&config.global, heritage.is_some()) {
-        Ok(caller) => {
-            preforkd_sys::title::set(&format!("preforkd: master process ({})", file.display()));
-            master::run(config, caller, Box::new(read), program, heritage, given)
-        }
+    let successor = heritage.is_some();
+    let caller = match set_out(&config.global, successor) {
+        Ok(caller) => caller,
         Err(what) => {
             tracing::error!("{what}");
-            tracing::error!("FPM initialization failed");
-            Exit::Config
+            // The sites of the program before are served on without a log, rather than not at all.
+            if !successor {
+                tracing::error!("FPM initialization failed");
+                return Exit::Config;
+            }
+            None
         }
-    }
+    };
+    preforkd_sys::title::set(&format!("preforkd: master process ({})", file.display()));
+    master::run(config, caller, Box::new(read), program, heritage, given)
 }
 
 /// Does what holds for the whole process, before there is anything that a fork would lose: the log, the limits, the

@@ -222,6 +222,36 @@ fn a_new_program_takes_over_in_the_background() {
     assert!(daemon.log().ends_with("NOTICE: exiting, bye-bye!\n"));
 }
 
+/// A log that cannot be opened any more is no reason to end what is served.
+#[test]
+fn a_new_program_serves_on_without_a_log() {
+    let turn = Turn::shared();
+    let setup = Setup::new()
+        .global("pid = @DIR@/daemon.pid\nerror_log = @DIR@/logs/daemon.log")
+        .pool("hello", HELLO);
+    let logs = setup.folder.path("logs");
+    fs::create_dir(&logs).expect("it can be made");
+    let program = setup.folder.path("preforkd");
+    fs::copy(env!("CARGO_BIN_EXE_preforkd"), &program).expect("it was built");
+    assert_eq!(call_program(&setup, "-D", &program).status.code(), Some(0));
+    let daemon = Background::of(&setup, turn);
+    let before = process::below(daemon.master.pid);
+    fs::remove_dir_all(&logs).expect("it can be removed");
+    let new = setup.folder.path("new");
+    fs::copy(&program, &new).expect("it is there");
+    fs::rename(new, &program).expect("it can be put in its place");
+    daemon.master.signal(Signal::SIGUSR2);
+    until("the new program has workers of its own", || {
+        let now = process::below(daemon.master.pid);
+        let is_new =
+            |worker: &Process| worker.title.ends_with("pool hello") && !before.contains(worker);
+        now.iter().any(is_new) && !now.iter().any(|worker| before.contains(worker))
+    });
+    let answer = Address::Unix(setup.folder.path("hello.sock")).get("/");
+    assert_eq!(answer.expect("the pool answers").status, 200);
+    daemon.stop(Signal::SIGQUIT);
+}
+
 /// What goes wrong before the fork is told by the caller itself.
 #[test]
 fn a_wrong_configuration_is_refused_by_the_caller() {
