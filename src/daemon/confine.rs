@@ -60,9 +60,6 @@ pub fn confine(pool: &Pool) -> io::Result<()> {
         privileges::become_user(&groups, identity.uid, identity.gid)
             .map_err(context_of("cannot become user", Path::new(&identity.user)))?;
     }
-    if pool.no_new_privs {
-        privileges::no_new_privileges()?;
-    }
     if let Some(directory) = &pool.chdir {
         chdir(directory.as_path()).map_err(context_of("cannot change to directory", directory))?;
     }
@@ -72,14 +69,23 @@ pub fn confine(pool: &Pool) -> io::Result<()> {
         io::Write::write_all(&mut file, format!("changeprofile {profile}").as_bytes())
             .map_err(context("cannot change the AppArmor profile"))?;
     }
+    // After the profile, which may not be changed to any other from here on.
+    if pool.no_new_privs {
+        privileges::no_new_privileges()?;
+    }
     Ok(())
 }
 
-/// The file is opened while `/proc` can still be reached.
-fn open_hat(profile: &str) -> io::Result<(fs::File, &str)> {
-    let open = |path| fs::OpenOptions::new().write(true).open(path);
-    let file = open(APPARMOR[0]).or_else(|_| open(APPARMOR[1]))?;
-    Ok((file, profile))
+/// The file that changes the profile, and the profile: the present one's hat of that name, as in php-fpm. It is opened
+/// while `/proc` can still be reached.
+fn open_hat(hat: &str) -> io::Result<(fs::File, String)> {
+    let open = |path| fs::OpenOptions::new().read(true).write(true).open(path);
+    let mut file = open(APPARMOR[0]).or_else(|_| open(APPARMOR[1]))?;
+    let mut present = String::new();
+    io::Read::read_to_string(&mut file, &mut present)?;
+    // In the form "profile (enforce)".
+    let present = present.trim_end().split(" (").next().unwrap_or_default();
+    Ok((file, format!("{present}//{hat}")))
 }
 
 fn context<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> io::Error {

@@ -5,19 +5,20 @@
 
 use crate::config::{self, Acl, Listen};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open as open_file};
 use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr, TcpNoDelay};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, getsockopt, listen, setsockopt, socket,
 };
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::fchownat;
 use preforkd_sys::acl;
 use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -70,6 +71,31 @@ impl SocketFile {
     fn is_there(&self) -> bool {
         identity(&self.path) == Some(self.identity)
     }
+
+    /// Gives the file its mode and its owner and group, or lets those in that its list names. That is done to the file
+    /// itself: whoever may write to its folder could put a link to another one in its place at any time.
+    fn dress(&self, pool: &config::Pool) -> io::Result<()> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = open_file(&self.path, flags, Mode::empty())?;
+        let data = fstat(&file)?;
+        if (data.st_dev, data.st_ino) != self.identity || data.st_nlink != 1 {
+            return Err(Errno::ESTALE.into());
+        }
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let name = Path::new(&name);
+        if pool.listen_acl.is_none() {
+            acl::clear(name)?;
+        }
+        std::fs::set_permissions(name, Permissions::from_mode(pool.listen_mode))?;
+        if let Some(Acl { users, groups }) = &pool.listen_acl {
+            return acl::admit(name, pool.listen_mode, users, groups);
+        }
+        if pool.listen_owner.is_some() || pool.listen_group.is_some() {
+            let (owner, group) = (pool.listen_owner, pool.listen_group);
+            fchownat(&file, c"", owner, group, AtFlags::AT_EMPTY_PATH)?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for SocketFile {
@@ -111,11 +137,10 @@ impl Listener {
     /// The system refuses.
     pub fn adjust(&self, pool: &config::Pool) -> io::Result<()> {
         listen(&self.socket, backlog(pool))?;
-        if let Some(file) = self.file.as_ref().filter(|file| file.is_there()) {
-            std::fs::set_permissions(&file.path, Permissions::from_mode(pool.listen_mode))?;
-            give(&file.path, pool)?;
+        match &self.file {
+            Some(file) => file.dress(pool),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -170,11 +195,6 @@ impl Sockets {
             status: pool.status_listen.as_ref().map(open).transpose()?,
         })
     }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
-        [&self.requests].into_iter().chain(&self.status)
-    }
 }
 
 /// Listens on an address of `pool`, with one of `inherited` if it has the address.
@@ -205,7 +225,11 @@ pub fn open(
                 Listen::Unix(path) if is_ours => SocketFile::at(path),
                 _ => None,
             };
-            Listener { socket, file }
+            let listener = Listener { socket, file };
+            if is_ours && let Err(error) = listener.adjust(pool) {
+                tracing::warn!("cannot adjust the socket '{address}': {error}");
+            }
+            listener
         }
         None => match listen {
             Listen::Unix(path) => unix(pool, path, &address)?,
@@ -300,24 +324,12 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
     bound.map_err(system)?;
     let file = SocketFile::at(path);
     let io = |error: io::Error| system(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
-    give(path, pool).map_err(io)?;
+    match &file {
+        Some(file) => file.dress(pool).map_err(io)?,
+        None => return Err(system(Errno::ESTALE)),
+    }
     listen(&socket, backlog(pool)).map_err(system)?;
     Ok(Listener { socket, file })
-}
-
-/// Gives the file of a socket to its owner and group, or lets those in that its list names.
-fn give(path: &Path, pool: &config::Pool) -> io::Result<()> {
-    if let Some(Acl { users, groups }) = &pool.listen_acl {
-        return acl::admit(path, pool.listen_mode, users, groups);
-    }
-    if pool.listen_owner.is_none() && pool.listen_group.is_none() {
-        return Ok(());
-    }
-    chown(
-        path,
-        pool.listen_owner.map(|uid| uid.as_raw()),
-        pool.listen_group.map(|gid| gid.as_raw()),
-    )
 }
 
 /// Removes a socket that nobody listens on any more.

@@ -62,7 +62,7 @@ pub(crate) struct Master {
     pub(crate) reload: Option<Reload>,
     /// A reload was asked for while another went on: of all pools, or of the one named.
     pub(crate) reload_again: Option<Option<String>>,
-    signals: SignalDelivery<UnixStream, SignalOnly>,
+    pub(crate) signals: SignalDelivery<UnixStream, SignalOnly>,
     pub(crate) notifier: Notifier,
     pid_file: Option<PathBuf>,
     pub(crate) phase: Phase,
@@ -168,9 +168,8 @@ fn start(
         .add(signals.get_read(), token)
         .map_err(io::Error::from)
         .map_err(complain("epoll_ctl"))?;
-    if is_successor {
-        signals::unblock();
-    }
+    // The program before may have blocked them, or whoever started this one.
+    signals::unblock();
     let common = Common {
         epoll,
         gauge: Gauge::new(),
@@ -222,6 +221,11 @@ fn start(
             "the kernel does not tell how many connections wait on Unix sockets (NETLINK_SOCK_DIAG; in a unit of systemd's, \
              RestrictAddressFamilies must have AF_NETLINK): pools grow one worker at a time"
         );
+    }
+    if is_successor {
+        // Who died while the program before turned into this one: it had the signal of that.
+        master.reap();
+        master.notifier.resume();
     }
     master.status.renew();
     log::ready();

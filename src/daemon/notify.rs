@@ -62,6 +62,11 @@ impl Notifier {
         }
     }
 
+    /// Goes on where the program before has stopped: the watchdog runs on.
+    pub fn resume(&mut self) {
+        self.next = self.interval().map(|_| Time(clock::now()));
+    }
+
     /// Takes a new `systemd_interval`.
     pub fn set_interval(&mut self, interval: Option<Duration>) {
         self.interval = interval.filter(|_| self.socket.is_some());

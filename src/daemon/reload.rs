@@ -97,6 +97,9 @@ impl Master {
     pub fn forget_reload(&mut self) {
         self.reload = None;
         self.reload_again = None;
+        if let Some(check) = &self.check {
+            check.kill();
+        }
     }
 
     fn prepare(&mut self, only: Option<&str>) -> Result<Reload, Refused> {
@@ -133,7 +136,7 @@ impl Master {
     }
 
     /// The pools that serve: not those that are leaving.
-    fn current(&self) -> impl Iterator<Item = (u32, &Pool)> {
+    pub(crate) fn current(&self) -> impl Iterator<Item = (u32, &Pool)> {
         let pools = self.pools.iter().filter(|(_, pool)| !pool.is_leaving());
         pools.map(|(index, pool)| (*index, pool))
     }

@@ -184,6 +184,7 @@ pub fn set_up_mold(
 ) -> io::Result<()> {
     let setup = MoldSettings {
         worker: shared.worker_settings(),
+        dumpable: shared.pool.dumpable,
         generation: shared.generation,
         module: wsgi.module.clone(),
         callable: wsgi.callable.clone(),

@@ -6,19 +6,19 @@
 //! ready.
 
 use crate::elders::Elder;
-use crate::listen::{Inherited, Listener, Sockets};
+use crate::listen::{self, Inherited, Listener};
 use crate::master::Master;
 use crate::output::{Held, Output};
 use crate::pool::describe;
-use crate::reload::Refused;
 use crate::spawn;
 use crate::token::Token;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use preforkd_plan::pool::Phase;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::{self, Death};
-use preforkd_sys::{clock, handover, limits};
+use preforkd_sys::{clock, handover};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fmt::Write as _;
@@ -96,6 +96,13 @@ pub struct Check {
     deadline: Time,
 }
 
+impl Check {
+    /// Ends it. One that is gone already is reaped in its time.
+    pub fn kill(&self) {
+        children::signal(self.pid, Signal::SIGKILL);
+    }
+}
+
 /// What the program before left.
 #[derive(Debug, Default)]
 pub struct Heritage {
@@ -153,7 +160,10 @@ impl Heritage {
             }
             b"generation" => {
                 let generation = word()?.parse().ok()?;
-                self.generations.insert(word()?.to_owned(), generation);
+                // The rest of the line: a name may have spaces.
+                let rest = line.splitn(3, |&byte| byte == b' ').nth(2)?;
+                let pool = String::from_utf8(rest.to_vec()).ok()?;
+                self.generations.insert(pool, generation);
             }
             // Of a later program, which this one takes the place of again.
             _ => {}
@@ -267,8 +277,7 @@ impl Master {
             && check.deadline <= Time(clock::now())
         {
             check.deadline = check.deadline + CHECK_TIMEOUT;
-            // One that is gone already is reaped in its time.
-            children::signal(check.pid, Signal::SIGKILL);
+            check.kill();
         }
     }
 
@@ -277,6 +286,9 @@ impl Master {
         let Some(mut check) = self.check.take_if(|check| check.pid == pid) else {
             return false;
         };
+        if self.phase != Phase::Running {
+            return true;
+        }
         if death == Death::Exited(0) {
             self.become_successor();
             self.reload_next();
@@ -307,25 +319,13 @@ impl Master {
         self.reload_failed();
     }
 
-    fn try_to_become_successor(&self) -> io::Result<io::Error> {
-        // Sockets that are new in the configuration are bound while there is still a way back.
-        let bound = match (self.read)() {
-            Ok(mut config) => {
-                config.pools.retain(|new| {
-                    let mut pools = self.pools.values();
-                    pools.all(|pool| pool.listener_on(&new.listen).is_none())
-                });
-                self.sockets(&config)
-                    .map_err(|Refused| io::Error::other("not all sockets can be bound"))?
-            }
-            // The new program understands it.
-            Err(_) => Vec::new(),
-        };
+    fn try_to_become_successor(&mut self) -> io::Result<io::Error> {
+        let bound = self.sockets_to_come()?;
         let mut testament = Testament::default();
         for pool in self.pools.values() {
             pool.bequeath(&mut testament);
         }
-        for listener in bound.iter().flat_map(Sockets::iter) {
+        for listener in &bound {
             testament.listener(listener);
         }
         self.elders.bequeath(&mut testament);
@@ -342,16 +342,41 @@ impl Master {
         );
         let own = std::env::vars_os().filter(|(name, _)| name != handover::VARIABLE);
         let environment = spawn::variables(own)?;
-        // The new program is to know what its starter allowed.
-        limits::restore_files()?;
-        let error = handover::exec(
+        let signals = &mut self.signals;
+        Ok(handover::exec(
             &program,
             &arguments,
             environment,
             testament.text.as_bytes(),
             &testament.keep,
-        );
-        limits::raise_files();
-        Ok(error)
+            || signals.pending().collect(),
+        ))
+    }
+
+    /// The sockets of the configuration that no pool which goes on listens on, bound while there is still a way back.
+    fn sockets_to_come(&self) -> io::Result<Vec<Listener>> {
+        let Ok(config) = (self.read)() else {
+            // The new program understands it.
+            return Ok(Vec::new());
+        };
+        let mut bound = Vec::new();
+        for pool in &config.pools {
+            for address in [&pool.listen].into_iter().chain(&pool.status_listen) {
+                if self
+                    .current()
+                    .any(|(_, old)| old.listener_on(address).is_some())
+                {
+                    continue;
+                }
+                let mut pools = self.pools.values();
+                bound.push(match pools.find_map(|old| old.listener_on(address)) {
+                    Some(listener) => listener.share()?,
+                    None => {
+                        listen::open(pool, address, &mut Vec::new()).map_err(io::Error::other)?
+                    }
+                });
+            }
+        }
+        Ok(bound)
     }
 }

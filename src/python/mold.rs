@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 use preforkd_sys::channel::{Channel, MAX_MESSAGE};
 use preforkd_sys::fork::{MAX_SIBLINGS, exit_now, siblings, thread_count};
+use preforkd_sys::privileges;
 use preforkd_sys::scoreboard::Scoreboard;
 use preforkd_sys::{fds, title};
 use preforkd_worker::log_file::LogFiles;
@@ -183,6 +184,7 @@ fn set_up(channel: &Channel) -> PyResult<Option<Setup>> {
         else {
             return Err(senseless());
         };
+        privileges::set_dumpable(settings.dumpable)?;
         return Ok(Some(Setup {
             logs: LogFiles::from_fds(&settings.worker.logs, fds).map_err(|_| senseless())?,
             settings: *settings,

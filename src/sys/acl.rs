@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,6 +23,23 @@ const OTHER: u16 = 0x20;
 const NO_ID: u32 = u32::MAX;
 
 const READ_WRITE: u16 = 6;
+
+const ATTRIBUTE: &CStr = c"system.posix_acl_access";
+
+/// Takes the list of a file away, so that its mode alone counts.
+///
+/// # Errors
+/// The error of `removexattr(2)`.
+pub fn clear(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: two strings that end in NUL; the call keeps none of them.
+    let result = unsafe { libc::removexattr(path.as_ptr(), ATTRIBUTE.as_ptr()) };
+    match Errno::result(result) {
+        // There is none, or there cannot be one.
+        Ok(_) | Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// Lets `users` and `groups`, each named once, read and write the file beside those that its `mode` lets in.
 ///
@@ -51,7 +68,7 @@ pub fn admit(path: &Path, mode: u32, users: &[Uid], groups: &[Gid]) -> io::Resul
     let result = unsafe {
         libc::setxattr(
             path.as_ptr(),
-            c"system.posix_acl_access".as_ptr(),
+            ATTRIBUTE.as_ptr(),
             value.as_ptr().cast(),
             value.len(),
             0,

@@ -4,8 +4,10 @@
 //! process, so that it means nothing to a child that inherits it.
 
 use crate::fds::inherited;
+use crate::limits;
 use crate::signals::Blocked;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::execve;
 use std::ffi::{CStr, CString};
@@ -22,6 +24,9 @@ const MAX_TEXT: u64 = 16 << 20;
 /// Turns this process into `program`, which gets `text` and `keep` from [`take`]. All signals are blocked from here until
 /// it calls [`crate::signals::unblock`], so that none ends it before it has handlers.
 ///
+/// `caught` is called when they are blocked: the signals that handlers have taken and nobody has looked at. They come
+/// again to the new program.
+///
 /// Returns only when that fails, with everything as it was before.
 ///
 /// # Errors
@@ -32,8 +37,9 @@ pub fn exec(
     environment: Vec<CString>,
     text: &[u8],
     keep: &[BorrowedFd<'_>],
+    caught: impl FnOnce() -> Vec<libc::c_int>,
 ) -> io::Error {
-    match try_exec(program, arguments, environment, text, keep) {
+    match try_exec(program, arguments, environment, text, keep, caught) {
         Err(error) => error,
         Ok(never) => match never {},
     }
@@ -45,18 +51,28 @@ fn try_exec(
     mut environment: Vec<CString>,
     text: &[u8],
     keep: &[BorrowedFd<'_>],
+    caught: impl FnOnce() -> Vec<libc::c_int>,
 ) -> io::Result<std::convert::Infallible> {
     let mut memory = File::from(memfd_create(c"preforkd-handover", MFdFlags::MFD_CLOEXEC)?);
+    // In the file, since the system bounds the length of a variable.
+    let numbers: Vec<String> = keep.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    memory.write_all(numbers.join(",").as_bytes())?;
+    memory.write_all(b"\n")?;
     memory.write_all(text)?;
     memory.rewind()?;
+    let value = format!("{VARIABLE}={}:{}", std::process::id(), memory.as_raw_fd());
+    environment.push(CString::new(value)?);
     let all: Vec<BorrowedFd<'_>> = [memory.as_fd()]
         .into_iter()
         .chain(keep.iter().copied())
         .collect();
-    let numbers: Vec<String> = all.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-    let value = format!("{VARIABLE}={}:{}", std::process::id(), numbers.join(","));
-    environment.push(CString::new(value)?);
+    // The new program is to know what its starter allowed.
+    limits::restore_files()?;
     let _blocked = Blocked::all()?;
+    for signal in caught() {
+        // SAFETY: it takes a number. Blocked, the signal stays pending over the exec; should that fail it comes again.
+        unsafe { libc::raise(signal) };
+    }
     let set_all = |flag| -> io::Result<()> {
         for fd in &all {
             fcntl(fd, FcntlArg::F_SETFD(flag))?;
@@ -71,6 +87,7 @@ fn try_exec(
         Err(error) => error,
     };
     set_all(FdFlag::FD_CLOEXEC)?;
+    limits::raise_files();
     Err(failed)
 }
 
@@ -83,27 +100,31 @@ pub fn take() -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let Ok(value) = std::env::var(VARIABLE) else {
         return Ok(None);
     };
-    let Some((pid, numbers)) = value.split_once(':') else {
+    let Some((pid, memory)) = value.split_once(':') else {
         return Ok(None);
     };
     if pid.parse() != Ok(std::process::id()) {
         return Ok(None);
     }
-    let mut fds = Vec::new();
-    for number in numbers.split(',') {
-        let number: RawFd = number
-            .parse()
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        if number <= 2 {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
+    let memory = File::from(own(memory)?);
+    let mut text = Vec::new();
+    memory.take(MAX_TEXT).read_to_end(&mut text)?;
+    let end = text.iter().position(|&byte| byte == b'\n');
+    let rest = text.split_off(end.ok_or(io::ErrorKind::InvalidData)? + 1);
+    let numbers = std::str::from_utf8(&text).map_err(|_| io::ErrorKind::InvalidData)?;
+    let numbers = numbers
+        .trim_end()
+        .split(',')
+        .filter(|number| !number.is_empty());
+    let fds = numbers.map(own).collect::<io::Result<_>>()?;
+    Ok(Some((rest, fds)))
+}
+
+fn own(number: &str) -> io::Result<OwnedFd> {
+    match number.parse::<RawFd>() {
         // SAFETY: the program before opened it for this process, whose pid the variable has, and nothing else has been
         // opened yet.
-        fds.push(unsafe { inherited(number) }?);
+        Ok(number @ 3..) => unsafe { inherited(number) },
+        Ok(_) | Err(_) => Err(io::ErrorKind::InvalidData.into()),
     }
-    let mut text = Vec::new();
-    File::from(fds.remove(0))
-        .take(MAX_TEXT)
-        .read_to_end(&mut text)?;
-    Ok(Some((text, fds)))
 }

@@ -209,6 +209,8 @@ pub struct AccessSettings {
 pub struct MoldSettings {
     /// What each of its workers has to know.
     pub worker: WorkerSettings,
+    /// Whether the mold and its workers may leave a core file and be traced (`process.dumpable`): an exec puts it back.
+    pub dumpable: bool,
     /// The generation of the pool that the mold belongs to.
     pub generation: u32,
     /// The module that holds the application.
@@ -281,6 +283,7 @@ impl ToMold {
                 to.byte(u8::from(mold.worker.notes));
                 to.pages(mold.worker.pages.as_deref());
                 to.logs(&mold.worker.logs);
+                to.byte(u8::from(mold.dumpable));
                 to.number(u64::from(mold.generation));
                 to.text(&mold.module);
                 to.text(&mold.callable);
@@ -322,6 +325,7 @@ impl ToMold {
                     pages: from.pages()?,
                     logs: from.logs()?,
                 },
+                dumpable: from.byte()? != 0,
                 generation: from.small()?,
                 module: from.text()?,
                 callable: from.text()?,
@@ -427,6 +431,7 @@ mod tests {
                     zone: Zone::new(0, |_| (-3600, "X".into())),
                 },
             },
+            dumpable: true,
             generation: 3,
             module: "a.b".into(),
             callable: "application".into(),

@@ -106,6 +106,9 @@ run systemctl stop preforkd
 logged "exiting, bye-bye!" || fail "it did not finish"
 run systemctl start preforkd
 answers || fail "it does not answer after a restart"
+run dpkg --remove preforkd >/dev/null 2>&1 || fail "dpkg --remove"
+run dpkg --install /root/preforkd_1.deb >/dev/null 2>&1 || fail "installing it again"
+answers || fail "it does not answer when it was removed and installed again"
 run dpkg --purge preforkd >/dev/null 2>&1 || fail "dpkg --purge"
 ! run sh -c 'cat /proc/[0-9]*/comm' 2>/dev/null | grep -qx preforkd || fail "a process is left"
 host_stop "$pid"
