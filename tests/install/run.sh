@@ -55,7 +55,7 @@ dpkg-deb --root-owner-group --build "$scratch/next" "$scratch/preforkd_2.deb" >/
 step "A Debian of its own"
 root=$scratch/root
 host_build "$root" systemd systemd-sysv sysvinit-utils dbus logrotate libfcgi-bin init-system-helpers
-find "$root/etc" "$root/usr" "$root/var/lib/systemd" "$root/lib" -xdev | sort >"$scratch/before"
+find "$root/etc" "$root/usr" -xdev | sort >"$scratch/before"
 cp "$scratch"/preforkd_?.deb "$root/root/"
 
 step "Installed under systemd"
@@ -113,9 +113,10 @@ run dpkg --purge preforkd >/dev/null 2>&1 || fail "dpkg --purge"
 ! run sh -c 'cat /proc/[0-9]*/comm' 2>/dev/null | grep -qx preforkd || fail "a process is left"
 host_stop "$pid"
 pid=
-# The user stays, as policy has it, and so do the files that dpkg and systemd keep for themselves.
-find "$root/etc" "$root/usr" "$root/var/lib/systemd" "$root/lib" -xdev | sort | comm -13 "$scratch/before" - |
-  grep -vE '/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/\.updated$|/etc/machine-id|/var/lib/systemd/(random-seed|timers|catalog|coredump|deb-systemd)|/etc/\.pwd\.lock|/etc/resolv' >"$scratch/left" || true
+{
+  find "$root" -xdev -name '*preforkd*' ! -path "$root/root/*"
+  find "$root/etc" "$root/usr" -xdev | sort | comm -13 "$scratch/before" - | grep -vE '/etc/(\.updated|\.pwd\.lock|machine-id|resolv.conf|rc.\.d/\.depend.*)$'
+} >"$scratch/left" || true
 [[ ! -s $scratch/left ]] || fail "left behind: $(<"$scratch/left")"
 
 step "With the init script alone"
