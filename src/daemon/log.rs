@@ -257,13 +257,10 @@ pub fn said(said: &Said<'_>) {
 /// Logs a panic of this thread at ALERT. Without this it is told to standard error alone, which a daemon does not have.
 pub fn log_panics() {
     let print = std::panic::take_hook();
-    let master = std::process::id();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
         // A panic of the log itself holds the lock.
-        if std::process::id() == master
-            && let Some(Ok(mut sink)) = LOG.get().map(Mutex::try_lock)
-        {
+        if let Some(Ok(mut sink)) = LOG.get().map(Mutex::try_lock) {
             sink.tell(LogLevel::Alert, None, Text::Message(&panic.to_string()));
         }
     }));

@@ -205,7 +205,7 @@ fn start(
         control_timeout,
         program,
         check: None,
-        status: Supervisor::default(),
+        status: Supervisor::new(),
         generations,
         process_max: config.global.process_max,
         short: false,

@@ -123,8 +123,8 @@ impl Notifier {
         let seconds = now.since(since).as_secs_f64().max(0.001);
         let new = u32::try_from(requests.saturating_sub(before)).unwrap_or(u32::MAX);
         let mut state = format!(
-            "STATUS=Processes active: {active}, idle: {idle}, Requests: {requests}, slow: {slow}, Traffic: {:.2}req/sec",
-            f64::from(new) / seconds
+            "STATUS=Processes active: {active}, idle: {idle}, Requests: {requests}, slow: {slow}, Traffic: {}req/sec",
+            three_digits(f64::from(new) / seconds)
         );
         if self.watchdog.is_some() {
             state.push_str("\nWATCHDOG=1");
@@ -144,6 +144,23 @@ impl Notifier {
             let _ = socket.send(state.as_bytes());
         }
     }
+}
+
+/// A number that is not negative with three significant digits, as printf's `%.3g` has it, but all digits of a large one
+/// instead of a power of ten, and four decimals at most.
+fn three_digits(number: f64) -> String {
+    let decimals = match number {
+        ..0.099_95 => 4,
+        ..0.999_5 => 3,
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    let text = format!("{number:.decimals$}");
+    if decimals == 0 {
+        return text;
+    }
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Half of `WATCHDOG_USEC`, if it is meant for this process (sd_watchdog_enabled(3)).
@@ -168,6 +185,15 @@ fn connect(address: &OsStr) -> std::io::Result<UnixDatagram> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_have_three_digits() {
+        let numbers = [0.0, 0.5, 0.01234, 0.1234, 1.0, 9.999, 12.34, 123.4, 1234.6];
+        let expected = [
+            "0", "0.5", "0.0123", "0.123", "1", "10", "12.3", "123", "1235",
+        ];
+        assert_eq!(numbers.map(three_digits), expected);
+    }
 
     #[test]
     fn a_watchdog_is_fed_at_half_its_time() {

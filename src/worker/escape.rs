@@ -1,5 +1,7 @@
 //! Text from outside in lines of a log.
 
+use std::io::Write;
+
 /// Appends at most `most` bytes of a value, escaped as in a JSON string: what it becomes is UTF-8 of one line, and
 /// cannot end a string in quotation marks. A byte that is no UTF-8 becomes `\u00XX`.
 pub fn escape(line: &mut Vec<u8>, value: &[u8], most: usize) {
@@ -13,24 +15,46 @@ pub fn escape(line: &mut Vec<u8>, value: &[u8], most: usize) {
         value = &value[..end];
     }
     for chunk in value.utf8_chunks() {
-        for &byte in chunk.valid().as_bytes() {
-            match byte {
-                b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
-                b'\n' => line.extend_from_slice(b"\\n"),
-                b'\r' => line.extend_from_slice(b"\\r"),
-                b'\t' => line.extend_from_slice(b"\\t"),
-                0..0x20 | 0x7f => line.extend_from_slice(&code(byte)),
-                _ => line.push(byte),
+        for character in chunk.valid().chars() {
+            match character {
+                '"' => line.extend_from_slice(b"\\\""),
+                '\\' => line.extend_from_slice(b"\\\\"),
+                '\n' => line.extend_from_slice(b"\\n"),
+                '\r' => line.extend_from_slice(b"\\r"),
+                '\t' => line.extend_from_slice(b"\\t"),
+                // The separators end a line in JavaScript, and for some readers.
+                '\u{2028}' | '\u{2029}' => push_code(line, character.into()),
+                _ if character.is_control() => push_code(line, character.into()),
+                _ => {
+                    let mut utf8 = [0; 4];
+                    line.extend_from_slice(character.encode_utf8(&mut utf8).as_bytes());
+                }
             }
         }
         for &byte in chunk.invalid() {
-            line.extend_from_slice(&code(byte));
+            push_code(line, byte.into());
         }
     }
 }
 
-/// `\u00XX`
-fn code(byte: u8) -> [u8; 6] {
-    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble & 0xf)];
-    [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]
+/// Appends `\uXXXX`.
+fn push_code(line: &mut Vec<u8>, code: u32) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(line, "\\u{code:04x}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_ends_a_line_or_tells_a_terminal_what_to_do() {
+        let mut line = Vec::new();
+        let value = "a\"\\\n\r\t\0\x1b\x7f\u{85}\u{9b}\u{2028}\u{2029}\u{e9}";
+        escape(&mut line, &[value.as_bytes(), b"\xff"].concat(), 100);
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "a\\\"\\\\\\n\\r\\t\\u0000\\u001b\\u007f\\u0085\\u009b\\u2028\\u2029\u{e9}\\u00ff"
+        );
+    }
 }

@@ -49,6 +49,9 @@ pub trait Application {
     /// Answers one request. The exchange comes back with its answer ended, or given up.
     fn serve(&mut self, exchange: Box<Exchange>) -> Box<Exchange>;
 
+    /// The answer has left and the request is accounted for: what takes time and is for nobody's answer is done here.
+    fn ended(&mut self) {}
+
     /// What tells where it is while it serves. The thread that is going to serve asks for it, once.
     fn tracer(&self) -> Box<dyn trace::Tracer> {
         Box::new(trace::KernelView::of(std::process::id()))

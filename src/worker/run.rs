@@ -23,7 +23,7 @@ use preforkd_fastcgi::receiver::Limits;
 use preforkd_sys::channel::Channel;
 use preforkd_sys::scoreboard::Reporter;
 use preforkd_sys::{clock, fds, signals};
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -275,7 +275,9 @@ impl Worker {
             }
             Err(error) if is_of_the_listener(error) => return Err(error.into()),
             Err(error) => {
-                eprintln!(
+                // The master may have gone, and with it whoever reads.
+                let _ = writeln!(
+                    io::stderr(),
                     "cannot accept: {error}; trying again in {} ms",
                     ACCEPT_PAUSE.as_millis()
                 );
@@ -286,8 +288,12 @@ impl Worker {
         if !self.is_allowed(&connection) {
             return Ok(());
         }
-        // The kept one had no request when it was looked at. One that arrives in the microseconds since then is lost:
-        // the protocol has no way to announce a close, so web servers send such a request again.
+        // Its next request may have come while the last one was answered.
+        if self.keeps && self.exchange().has_arrived() {
+            self.answer(application, false);
+        }
+        // One that arrives in the microseconds since then is lost: the protocol has no way to announce a close. Web
+        // servers send it again if its method allows that, and count as failed what does not, a POST say.
         self.hang_up();
         self.reporter.connection();
         if let Some(access) = &mut self.access {
@@ -314,7 +320,9 @@ impl Worker {
         };
         let is_allowed = allowed.admits(peer);
         if !is_allowed {
-            eprintln!(
+            // As above: nobody may be left to read it.
+            let _ = writeln!(
+                io::stderr(),
                 "Connection disallowed: IP address '{}' has been dropped.",
                 peer.to_canonical()
             );
@@ -405,7 +413,9 @@ impl Worker {
         self.log_access(&exchange);
         self.keeps = exchange.finish();
         self.exchange = Some(exchange);
-        self.end()
+        let now = self.end();
+        application.ended();
+        now
     }
 
     fn begin(&mut self, exchange: &Exchange, id: u16) {

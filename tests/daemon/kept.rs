@@ -4,7 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{
@@ -142,6 +143,32 @@ fn a_new_connection_does_not_wait_for_a_kept_one() {
         assert!(waited < Duration::from_millis(400), "{round}: {waited:?}");
         let _ = first.answer();
     }
+}
+
+/// A request comes while the one before it is answered, and the worker is about to turn to a new connection.
+#[test]
+fn the_next_request_of_a_kept_connection_is_answered_before_a_new_one() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .start();
+    let address = daemon.address("probe");
+    let (mut first, pid) = keep(&address, "/pid");
+    let worker = Pid::from_raw(pid.parse().expect("a pid"));
+    // It finds both at once when it goes on.
+    kill(worker, Signal::SIGSTOP).expect("it runs");
+    first
+        .send(&Request::get("/hold?ms=300").bytes(1, KEEP_CONN))
+        .expect("it is open");
+    let mut new = address.connect().expect("the pool listens");
+    let quick = Request::get("/pid").bytes(1, KEEP_CONN);
+    new.send(&quick).expect("it is open");
+    kill(worker, Signal::SIGCONT).expect("it is there");
+    daemon.wait_for_line("*held");
+    first.send(&quick).expect("it is open");
+    for connection in [&mut first, &mut new] {
+        connection.answer().expect("the pool answers");
+    }
+    assert_eq!(first.answer().expect("the pool answers").text(), pid);
 }
 
 #[test]

@@ -67,6 +67,10 @@ fn push_string(line: &mut String, text: &str) {
             '\r' => line.push_str("\\r"),
             '\t' => line.push_str("\\t"),
             // JSON allows the others; a terminal that shows the log might obey DEL and those above.
+            // The separators end a line in JavaScript, and for some readers.
+            '\u{2028}' | '\u{2029}' => {
+                let _ = write!(line, "\\u{:04x}", u32::from(character));
+            }
             character if character.is_control() => {
                 let _ = write!(line, "\\u{:04x}", u32::from(character));
             }

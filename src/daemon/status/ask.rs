@@ -2,11 +2,14 @@
 
 use crate::cli::Exit;
 use crate::config::{Config, Listen, Pool};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use preforkd_fastcgi::pairs::encode;
 use preforkd_fastcgi::record::{HEADER, Header, RESPONDER, header, kind};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a pool may take for each part of its answer.
@@ -55,9 +58,8 @@ fn ask(pool: &Pool, query: &str) -> Result<Vec<u8>, String> {
         }
     };
     let asked = match listen {
-        Listen::Unix(path_of_socket) => UnixStream::connect(path_of_socket).and_then(|stream| {
+        Listen::Unix(path_of_socket) => connect(path_of_socket).and_then(|stream| {
             stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
             exchange(stream, path, query)
         }),
         Listen::Tcp(address) => over_tcp(reachable(*address), path, query),
@@ -72,6 +74,16 @@ fn ask(pool: &Pool, query: &str) -> Result<Vec<u8>, String> {
         _ => format!("cannot ask {listen}: {error}"),
     })?;
     page_of(&answer).ok_or_else(|| format!("{listen} has answered something else than a status"))
+}
+
+/// Connects, and gives up when the queue stays full: the time for writing holds for connecting as well (socket(7)).
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let stream = UnixStream::from(socket);
+    stream.set_write_timeout(Some(PATIENCE))?;
+    socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
 }
 
 fn over_tcp(address: SocketAddr, path: &str, query: &str) -> io::Result<Vec<u8>> {

@@ -10,8 +10,10 @@ use preforkd_worker::status::Pages;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Where the status service answers for one pool, and what it looks at for it. It holds nothing through which it could
-/// change what the pool does.
+/// Where the status service answers for one pool, and what it looks at for it.
+///
+/// Of the pool's own things it holds no descriptor but a TCP socket, whose queue is told by nothing else. The memory it
+/// has from the master by the fork, the master's boards among it, it does not use.
 #[derive(Debug)]
 pub struct Desk {
     /// The pages it answers.
@@ -24,8 +26,8 @@ pub struct Desk {
     pub is_unix: bool,
     /// Who may connect over TCP.
     pub allowed: Option<AllowedClients>,
-    /// The pool's own socket, whose queue is shown.
-    queue: OwnedFd,
+    /// The pool's own socket, whose queue is shown, where it is asked through the socket itself.
+    queue: Option<OwnedFd>,
     target: Target,
 }
 
@@ -40,6 +42,11 @@ impl Desk {
         queue: BorrowedFd<'_>,
         board: &Scoreboard,
     ) -> io::Result<Self> {
+        let target = Target::of(queue)?;
+        let queue = match target {
+            Target::Tcp => Some(queue.try_clone_to_owned()?),
+            Target::Unix(_) => None,
+        };
         let path = pool.status_path.clone().unwrap_or_else(|| "/".to_owned());
         Ok(Self {
             pages: pages(pool, Some(path)),
@@ -47,21 +54,22 @@ impl Desk {
             listener: listener.try_clone_to_owned()?,
             is_unix: matches!(pool.status_listen, Some(Listen::Unix(_))),
             allowed: pool.allowed_clients.clone(),
-            queue: queue.try_clone_to_owned()?,
-            target: Target::of(queue)?,
+            queue,
+            target,
         })
     }
 
     /// The descriptors that it works with.
-    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        [self.listener.as_fd(), self.queue.as_fd()]
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let queue = self.queue.as_ref().map(AsFd::as_fd);
+        queue.into_iter().chain([self.listener.as_fd()])
     }
 
     /// The pool's accept queue; one that cannot be read counts as empty.
     #[must_use]
     pub fn queue(&self, gauge: &Gauge) -> Queue {
-        gauge
-            .read(self.queue.as_fd(), self.target)
-            .unwrap_or_default()
+        // For a Unix socket the target says it all.
+        let socket = self.queue.as_ref().unwrap_or(&self.listener);
+        gauge.read(socket.as_fd(), self.target).unwrap_or_default()
     }
 }

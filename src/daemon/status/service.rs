@@ -10,7 +10,7 @@ use preforkd_fastcgi::pairs::{Params, encode};
 use preforkd_sys::queue::Gauge;
 use preforkd_worker::status::{Answer, Page};
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ const CONNECTIONS: u32 = 512;
 const ROOM: u32 = 32 * 1024;
 
 /// KiB of what is told of one worker, at most.
-const WORKER: u32 = 4;
+const WORKER: u32 = 10;
 
 /// How long a client may take for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -136,7 +136,9 @@ impl Hall {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.is_none_or(|last| last.elapsed() >= REFUSALS_EVERY) {
             *refused = Some(Instant::now());
-            eprintln!(
+            // Nobody is left to read it when the master has gone.
+            let _ = writeln!(
+                io::stderr(),
                 "[pool {}] Connection disallowed: IP address '{}' has been dropped.",
                 desk.pages.facts.pool,
                 peer.to_canonical()

@@ -30,8 +30,10 @@ const OVERFLOW: u32 = 65534;
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
 /// The status service, if there is to be one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Supervisor {
+    /// Whom it runs as, if it cannot stay what the master is.
+    identity: Option<(Uid, Gid)>,
     running: Option<Running>,
     /// Told to leave; each with the instant at which it is killed.
     leaving: Vec<(Pid, Time)>,
@@ -56,6 +58,20 @@ fn now() -> Time {
 }
 
 impl Supervisor {
+    /// For no pool yet. Looks up the user once and for all, since that may wait for a directory service.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            identity: identity(),
+            running: None,
+            leaving: Vec::new(),
+            due: None,
+            ending: false,
+            respawn: Respawn::default(),
+            output: None,
+        }
+    }
+
     /// Pools have changed: the service is to know.
     pub fn renew(&mut self) {
         self.due = Some(Time(0));
@@ -176,7 +192,7 @@ impl Supervisor {
     }
 
     fn fork(&mut self, desks: Vec<Desk>, epoll: &Epoll) -> io::Result<Running> {
-        let identity = identity()?;
+        let identity = self.identity;
         let desks: Vec<Arc<Desk>> = desks.into_iter().map(Arc::new).collect();
         let (ours, theirs) = UnixStream::pair()?;
         let null = null()?;
@@ -199,16 +215,15 @@ impl Supervisor {
 }
 
 /// Whom the service runs as, if it cannot stay what the master is.
-///
-/// # Errors
-/// Why users cannot be looked up.
-fn identity() -> io::Result<Option<(Uid, Gid)>> {
+fn identity() -> Option<(Uid, Gid)> {
     if !Uid::effective().is_root() {
-        return Ok(None);
+        return None;
     }
-    let nobody = User::from_name(USER)?.filter(|user| !user.uid.is_root());
+    // One that cannot be looked up is as good as one without a name.
+    let nobody = User::from_name(USER).ok().flatten();
+    let nobody = nobody.filter(|user| !user.uid.is_root());
     let overflow = (Uid::from_raw(OVERFLOW), Gid::from_raw(OVERFLOW));
-    Ok(Some(nobody.map_or(overflow, |user| (user.uid, user.gid))))
+    Some(nobody.map_or(overflow, |user| (user.uid, user.gid)))
 }
 
 /// Makes this process, which was just forked, one that can do nothing but what it is for.

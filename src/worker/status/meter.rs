@@ -36,6 +36,11 @@ impl Meter {
             now,
             now.saturating_sub(REMEMBERED),
         );
+    }
+
+    /// Measures the private memory, if it was not of late. To be called when the request is over, not to be a part of it.
+    pub fn measure_memory(&mut self, reporter: &Reporter) {
+        let now = clock::now();
         if self
             .measured
             .is_none_or(|measured| now.saturating_sub(measured) >= MEASURED_EVERY)

@@ -59,6 +59,11 @@ impl<A: Application> Application for Reception<'_, A> {
         exchange
     }
 
+    fn ended(&mut self) {
+        self.meter.measure_memory(&self.reporter);
+        self.application.ended();
+    }
+
     fn blocking(&self) -> Blocking {
         self.application.blocking()
     }

@@ -163,7 +163,10 @@ impl Page<'_> {
             match character {
                 '"' | '\\' => put!(self, "\\{character}"),
                 // Also the separators that end a line in JavaScript, and what could end a script in a page.
-                '\0'..='\u{1f}' | '\u{7f}' | '\u{2028}' | '\u{2029}' | '<' => {
+                '\u{2028}' | '\u{2029}' | '<' => {
+                    put!(self, "\\u{:04x}", u32::from(character));
+                }
+                _ if character.is_control() => {
                     put!(self, "\\u{:04x}", u32::from(character));
                 }
                 other => self.text.push(other),

@@ -109,8 +109,10 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// At most so many bytes, and none from a NUL on: what clients send could forge the part behind it.
 fn cut(bytes: &[u8], most: usize) -> &[u8] {
-    &bytes[..bytes.len().min(most)]
+    let bytes = &bytes[..bytes.len().min(most)];
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -162,6 +164,24 @@ mod tests {
         assert_eq!(summary(&pairs, true).uri, "/status?json&full");
         assert_eq!(summary(&[("SCRIPT_NAME", "/status")], true).uri, "/status");
         assert_eq!(summary(&[], true), Summary::default());
+    }
+
+    #[test]
+    fn no_part_forges_another() {
+        let pairs = [
+            ("REQUEST_METHOD", "GET\0x"),
+            ("REQUEST_URI", "/a\0/b"),
+            ("REMOTE_USER", "root\0/srv/forged.py"),
+            ("SCRIPT_FILENAME", "/srv/a.py\0y"),
+        ];
+        let expected = Summary {
+            method: "GET".into(),
+            uri: "/a".into(),
+            user: "root".into(),
+            script: "/srv/a.py".into(),
+            ..Summary::default()
+        };
+        assert_eq!(summary(&pairs, true), expected);
     }
 
     #[test]

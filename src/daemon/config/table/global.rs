@@ -71,7 +71,7 @@ pub static GLOBAL: &[Directive] = &[
             set: |global, entry| global.syslog_ident.set(entry, value::ident(&entry.text)),
             show: |global| Shown::One(global.syslog_ident.clone()),
         },
-        text: "The name of the daemon in the system's log.",
+        text: "The name of the daemon in the system's log. Where standard error is the journal it is preforkd in any case.",
     },
     Directive {
         name: "syslog.facility",
@@ -119,7 +119,7 @@ pub static GLOBAL: &[Directive] = &[
                 )
             },
         },
-        text: "The form of the log's lines. php-fpm: a time, a level and text; json: one object a line.",
+        text: "The form of the log's lines. php-fpm: a time, a level and text; json: one object a line. Where standard error is the journal the log has the journal's own fields instead.",
     },
     Directive {
         name: "log_limit",
