@@ -153,7 +153,7 @@ fn the_next_request_of_a_kept_connection_is_answered_before_a_new_one() {
         .start();
     let address = daemon.address("probe");
     let (mut first, pid) = keep(&address, "/pid");
-    let worker = Pid::from_raw(pid.parse().expect("a pid"));
+    let worker = Pid::from_raw(pid.trim().parse().expect("a pid"));
     // It finds both at once when it goes on.
     kill(worker, Signal::SIGSTOP).expect("it runs");
     first
