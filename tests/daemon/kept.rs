@@ -13,6 +13,7 @@ use crate::support::fastcgi::{
     PARAMS, RESPONDER, Request, STDIN, begin, record,
 };
 use crate::support::setup::{PROBE, Setup};
+use crate::support::wait::until;
 
 /// Well below the 10 s for which a worker waits for the rest of a request, and the 5 s for its first byte.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -156,6 +157,9 @@ fn the_next_request_of_a_kept_connection_is_answered_before_a_new_one() {
     let worker = Pid::from_raw(pid.trim().parse().expect("a pid"));
     // It finds both at once when it goes on.
     kill(worker, Signal::SIGSTOP).expect("it runs");
+    until("it has stopped", || {
+        fs::read_to_string(format!("/proc/{worker}/stat")).is_ok_and(|stat| stat.contains(") T "))
+    });
     first
         .send(&Request::get("/hold?ms=300").bytes(1, KEEP_CONN))
         .expect("it is open");
