@@ -96,7 +96,7 @@ impl Master {
                 self.crashes.threshold(),
                 self.crashes.interval().as_secs()
             );
-            self.reload(None);
+            self.reload();
         }
     }
 }

@@ -60,8 +60,8 @@ pub(crate) struct Master {
     next_pool: u32,
     pub(crate) read: Read,
     pub(crate) reload: Option<Reload>,
-    /// A reload was asked for while another went on: of all pools, or of the one named.
-    pub(crate) reload_again: Option<Option<String>>,
+    /// A reload was asked for while another went on.
+    pub(crate) reload_again: bool,
     pub(crate) signals: SignalDelivery<UnixStream, SignalOnly>,
     pub(crate) notifier: Notifier,
     pid_file: Option<PathBuf>,
@@ -196,7 +196,7 @@ fn start(
         next_pool: 0,
         read,
         reload: None,
-        reload_again: None,
+        reload_again: false,
         signals,
         notifier: Notifier::from_environment(config.global.systemd_interval),
         pid_file,
@@ -474,7 +474,7 @@ impl Master {
                     }
                     self.reopen_request_logs();
                 }
-                SIGUSR2 | SIGHUP => self.reload(None),
+                SIGUSR2 | SIGHUP => self.reload(),
                 _ => {}
             }
         }

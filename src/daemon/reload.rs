@@ -47,22 +47,22 @@ impl Reload {
 }
 
 impl Master {
-    /// Begins a reload: of all pools, or of the one named. One that is asked for while another goes on follows it.
-    pub fn reload(&mut self, only: Option<String>) {
+    /// Begins a reload. One that is asked for while another goes on follows it.
+    pub fn reload(&mut self) {
         if self.phase != Phase::Running {
             return;
         }
         if self.reload.is_some() || self.check.is_some() {
-            self.reload_again = Some(only);
+            self.reload_again = true;
             return;
         }
         tracing::info!("Reloading in progress ...");
         self.notifier.reloading();
-        if only.is_none() && self.program.is_replaced() {
+        if self.program.is_replaced() {
             self.check_program();
             return;
         }
-        match self.prepare(only.as_deref()) {
+        match self.prepare() {
             Ok(reload) => self.reload = Some(reload),
             Err(Refused) => self.reload_failed(),
         }
@@ -83,8 +83,8 @@ impl Master {
 
     /// Begins the reload that was asked for while another went on.
     pub(crate) fn reload_next(&mut self) {
-        if let Some(only) = self.reload_again.take() {
-            self.reload(only);
+        if std::mem::take(&mut self.reload_again) {
+            self.reload();
         }
     }
 
@@ -96,26 +96,18 @@ impl Master {
     /// Ends a reload that goes on, since everything ends.
     pub fn forget_reload(&mut self) {
         self.reload = None;
-        self.reload_again = None;
+        self.reload_again = false;
         if let Some(check) = &self.check {
             check.kill();
         }
     }
 
-    fn prepare(&mut self, only: Option<&str>) -> Result<Reload, Refused> {
-        let mut config = (self.read)().map_err(|problems| {
+    fn prepare(&mut self) -> Result<Reload, Refused> {
+        let config = (self.read)().map_err(|problems| {
             problems.tell();
             Refused
         })?;
-        let mut old: Vec<u32> = self.current().map(|(index, _)| index).collect();
-        if let Some(name) = only {
-            config.pools.retain(|pool| pool.name == name);
-            if config.pools.is_empty() {
-                tracing::error!("there is no pool {name} in the configuration");
-                return Err(Refused);
-            }
-            old.retain(|index| self.pools[index].name() == name);
-        }
+        let old: Vec<u32> = self.current().map(|(index, _)| index).collect();
         config.tell();
         if self.common.extension.is_none() {
             self.common.extension = open_extension(&config.pools).map_err(complain)?;
