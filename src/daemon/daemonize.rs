@@ -5,8 +5,9 @@
 //! caller's standard error as well. Sockets and the pid file are the daemon's, made after the fork.
 
 use crate::cli::Exit;
+use crate::log;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, read, write};
+use nix::unistd::{dup2_stdin, dup2_stdout, read, write};
 use preforkd_sys::detach::detach;
 use std::fs::File;
 use std::io;
@@ -34,8 +35,8 @@ impl Caller {
         detach(|answer| wait(&answer) as i32).map(Self)
     }
 
-    /// Tells the caller that the daemon is ready, and lets go of its terminal: standard input, output and error are
-    /// `/dev/null` from now on.
+    /// Tells the caller that the daemon is ready, and lets go of its terminal: standard input and output are
+    /// `/dev/null` from now on, and standard error is the log, as [`log::enter_background`] says.
     ///
     /// # Errors
     /// `/dev/null` cannot be opened.
@@ -43,7 +44,7 @@ impl Caller {
         let null = File::options().read(true).write(true).open("/dev/null")?;
         dup2_stdin(&null)?;
         dup2_stdout(&null)?;
-        dup2_stderr(&null)?;
+        log::enter_background()?;
         // A caller that has gone does not mind.
         let _ = write(&self.0, &[READY]);
         Ok(())

@@ -16,7 +16,9 @@
 use crate::config::{ErrorLog, Facility, Global, LogFormat, LogLevel};
 use chrono::{DateTime, Local};
 use nix::errno::Errno;
+use nix::unistd::dup2_stderr;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -33,6 +35,7 @@ mod syslog;
 
 use journal::Journal;
 use stream::Stream;
+pub use stream::own_pipe;
 use syslog::Syslog;
 
 /// Target of events that are logged as ALERT.
@@ -142,6 +145,8 @@ struct Sink {
     buffers: bool,
     /// The log stays on standard error.
     stderr: bool,
+    /// The daemon is in the background: its standard error is the log's file, if there is one.
+    background: bool,
     destination: Destination,
     /// Standard error, which hears of everything from notices on until the daemon is ready, as in php-fpm.
     early: Option<Stream>,
@@ -160,6 +165,7 @@ pub fn install() {
         limit: DEFAULT_LIMIT,
         buffers: true,
         stderr: true,
+        background: false,
         destination: standard_error(),
         early: None,
         lost: 0,
@@ -187,6 +193,25 @@ pub fn configure(global: &Global, stderr: bool) -> Result<(), String> {
         };
     }
     Ok(())
+}
+
+/// The daemon is in the background: from now on its standard error is the log's file, and `/dev/null` where the log is
+/// none. What other code prints is found there, and `/proc/self/fd/2` is the log for whoever opens it.
+///
+/// # Errors
+/// `/dev/null` cannot be opened.
+pub fn enter_background() -> io::Result<()> {
+    let Some(mut sink) = sink() else {
+        return Ok(());
+    };
+    sink.background = true;
+    // It would be told twice.
+    sink.early = None;
+    if let Destination::Stderr(stream) = &mut sink.destination {
+        dup2_stderr(null()?)?;
+        *stream = Stream::stderr();
+    }
+    sink.place_stderr()
 }
 
 /// Sets the same anew, from a configuration that has been reloaded.
@@ -219,10 +244,12 @@ pub fn take_over() {
 /// # Errors
 /// It could not be opened; the old one is written to further on.
 pub fn reopen() -> Result<bool, String> {
-    if let Some(mut sink) = sink()
-        && let Destination::File { path, stream } = &mut sink.destination
-    {
+    let Some(mut sink) = sink() else {
+        return Ok(false);
+    };
+    if let Destination::File { path, stream } = &mut sink.destination {
         *stream = open(path)?;
+        sink.place_stderr().map_err(|error| reason(&error))?;
         return Ok(true);
     }
     Ok(false)
@@ -258,17 +285,24 @@ pub fn said(said: &Said<'_>) {
 pub fn log_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
         // A panic of the log itself holds the lock.
-        if let Some(Ok(mut sink)) = LOG.get().map(Mutex::try_lock) {
-            sink.tell(LogLevel::Alert, None, Text::Message(&panic.to_string()));
+        let Some(Ok(mut sink)) = LOG.get().map(Mutex::try_lock) else {
+            return print(panic);
+        };
+        if !sink.background || !sink.is_owner() {
+            print(panic);
         }
+        sink.tell(LogLevel::Alert, None, Text::Message(&panic.to_string()));
     }));
 }
 
 fn sink() -> Option<MutexGuard<'static, Sink>> {
     // There is one thread, and the code under the lock does not panic.
     Some(LOG.get()?.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn null() -> io::Result<File> {
+    File::options().write(true).open("/dev/null")
 }
 
 fn open(path: &Path) -> Result<Stream, String> {
@@ -343,11 +377,28 @@ impl Sink {
         self.format = global.log_format;
         self.limit = global.log_limit;
         self.buffers = global.log_buffering;
+        self.place_stderr().map_err(|error| reason(&error))
+    }
+
+    /// Where standard error is the daemon's own to place, puts it on the log's file. A log that is standard error itself
+    /// stays where it is.
+    fn place_stderr(&self) -> io::Result<()> {
+        if self.background {
+            match &self.destination {
+                Destination::File { stream, .. } => stream.become_stderr()?,
+                Destination::Syslog(_) => dup2_stderr(null()?)?,
+                Destination::Stderr(_) | Destination::Journal(_) => {}
+            }
+        }
         Ok(())
     }
 
+    fn is_owner(&self) -> bool {
+        std::process::id() == self.owner
+    }
+
     fn tell(&mut self, level: LogLevel, place: Option<Place<'_>>, text: Text<'_>) {
-        if level < self.level || std::process::id() != self.owner {
+        if level < self.level || !self.is_owner() {
             return;
         }
         let time = Local::now();

@@ -142,6 +142,9 @@ fn set_out(global: &Global, successor: bool) -> Result<Option<Caller>, String> {
             )
         })?;
     }
+    if global.daemonize && successor {
+        log::enter_background().map_err(|error| reason(&error))?;
+    }
     if !global.daemonize || successor {
         return Ok(None);
     }

@@ -1,6 +1,7 @@
 //! The access log and the slow log of a pool: opened by the master, written to by the workers.
 
 use crate::config::Pool;
+use crate::log;
 use nix::fcntl::OFlag;
 use preforkd_sys::clock;
 use preforkd_worker::log_file::LogFiles;
@@ -52,15 +53,11 @@ pub fn settings(pool: &Pool) -> LogSettings {
 }
 
 /// Appended to, and readable by its owner alone: it tells who asked for what. One of the master's own outputs is
-/// duplicated, since a socket, such as the journal's, cannot be opened.
+/// duplicated unless it is a pipe, since a socket, such as the journal's, cannot be opened.
 fn open_one(path: &Path) -> io::Result<OwnedFd> {
     match path.to_str() {
-        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => {
-            io::stdout().as_fd().try_clone_to_owned()
-        }
-        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => {
-            io::stderr().as_fd().try_clone_to_owned()
-        }
+        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => output(io::stdout()),
+        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => output(io::stderr()),
         _ => OpenOptions::new()
             .append(true)
             .create(true)
@@ -69,6 +66,13 @@ fn open_one(path: &Path) -> io::Result<OwnedFd> {
             .custom_flags(OFlag::O_NOCTTY.bits() | OFlag::O_NONBLOCK.bits())
             .open(path)
             .map(OwnedFd::from),
+    }
+}
+
+fn output(shared: impl AsFd) -> io::Result<OwnedFd> {
+    match log::own_pipe(&shared) {
+        Some(pipe) => Ok(pipe.into()),
+        None => shared.as_fd().try_clone_to_owned(),
     }
 }
 

@@ -108,10 +108,25 @@ fn the_caller_ends_when_connections_are_answered() {
         "it is in the caller's session"
     );
     assert_eq!(fields[4], "0", "it has a controlling terminal");
-    for fd in 0..3 {
-        let what = fs::read_link(format!("/proc/{pid}/fd/{fd}")).expect("it is open");
-        assert_eq!(what, Path::new("/dev/null"), "descriptor {fd}");
+    let descriptor = |fd: u32| {
+        let what = fs::read_link(format!("/proc/{pid}/fd/{fd}"));
+        what.expect("it is open")
+    };
+    for fd in 0..2 {
+        assert_eq!(descriptor(fd), Path::new("/dev/null"), "descriptor {fd}");
     }
+    assert_eq!(descriptor(2), daemon.log);
+    // After log rotation as well.
+    fs::rename(&daemon.log, setup.folder.path("daemon.log.1")).expect("it can be renamed");
+    daemon.master.signal(Signal::SIGUSR1);
+    until("its standard error is the new log", || {
+        descriptor(2) == daemon.log
+    });
+    fs::rename(setup.folder.path("daemon.log.1"), &daemon.log).expect("it can be renamed");
+    daemon.master.signal(Signal::SIGUSR1);
+    until("the first log goes on", || {
+        daemon.log().matches("error log file re-opened").count() == 1
+    });
     daemon.stop(Signal::SIGQUIT);
     assert!(!daemon.pid_file.exists(), "the pid file is left");
     let log = daemon.log();

@@ -1,10 +1,12 @@
 //! A file, a pipe, a socket or a terminal that lines are written to, without ever waiting for it.
 
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::write;
+use nix::sys::stat::fstat;
+use nix::unistd::{dup2_stderr, write};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -14,7 +16,7 @@ const AT_ONCE: usize = 4096;
 /// Where lines are written to.
 #[derive(Debug)]
 pub struct Stream {
-    /// Standard error if none.
+    /// Standard error itself if none.
     file: Option<File>,
     /// Whether it takes any number of bytes without waiting for a reader.
     regular: bool,
@@ -27,7 +29,7 @@ impl Stream {
     #[must_use]
     pub fn stderr() -> Self {
         Self {
-            file: None,
+            file: own_pipe(io::stderr()),
             regular: false,
             broken: false,
         }
@@ -43,7 +45,7 @@ impl Stream {
             .create(true)
             .mode(0o600)
             // A named pipe without a reader must not hold up the start.
-            .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path)?;
         Ok(Self::of(file))
     }
@@ -58,13 +60,21 @@ impl Stream {
         }
     }
 
+    /// Makes standard error another name of this.
+    ///
+    /// # Errors
+    /// As `dup2(2)`.
+    pub fn become_stderr(&self) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            dup2_stderr(file)?;
+        }
+        Ok(())
+    }
+
     /// Writes `lines`. Returns false when not all of them could be written.
     pub fn put(&mut self, lines: &[u8]) -> bool {
         let stderr = io::stderr();
-        let to = match &self.file {
-            Some(file) => file.as_fd(),
-            None => stderr.as_fd(),
-        };
+        let to = self.file.as_ref().map_or(stderr.as_fd(), AsFd::as_fd);
         if self.broken {
             let ended = (self.regular || has_room(to)) && write(to, b"\n") == Ok(1);
             if !ended {
@@ -86,6 +96,21 @@ impl Stream {
         }
         true
     }
+}
+
+/// Opens a pipe that this process shares with others once more, so that writing to it never waits: whether it does is a
+/// matter of the open file, and the others rely on theirs; and between a look whether there is room and the write they
+/// may take it. None for anything but a pipe, and where it cannot be opened.
+pub fn own_pipe(shared: impl AsFd) -> Option<File> {
+    let fd = shared.as_fd();
+    if fstat(fd).ok()?.st_mode & libc::S_IFMT != libc::S_IFIFO {
+        return None;
+    }
+    OpenOptions::new()
+        .append(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .ok()
 }
 
 /// Whether a write of [`AT_ONCE`] bytes would not wait.

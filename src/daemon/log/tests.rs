@@ -207,3 +207,16 @@ fn a_full_disk_costs_the_line() {
     let mut stream = Stream::open(Path::new("/dev/full")).unwrap();
     assert!(!stream.put(b"a line\n"));
 }
+
+#[test]
+fn a_shared_pipe_is_written_to_without_a_wait_and_stays_as_it_is_for_others() {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let mut stream = Stream::of(own_pipe(&writer).unwrap());
+    let line = [b'x'; 100];
+    while stream.put(&line) {}
+    let flags =
+        |fd: &std::os::fd::OwnedFd| OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap());
+    assert!(!flags(&writer).contains(OFlag::O_NONBLOCK));
+    assert!(read(&reader, &mut [0; 100]).unwrap() > 0);
+    assert!(own_pipe(File::open("/dev/null").unwrap()).is_none());
+}

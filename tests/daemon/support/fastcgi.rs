@@ -4,9 +4,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::wait::PATIENCE;
 
@@ -163,6 +167,16 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Whether the peer has neither sent anything that was not read, nor closed the connection.
+    pub fn is_open(&self) -> bool {
+        let fd = match &self.stream {
+            Stream::Unix(stream) => stream.as_raw_fd(),
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+        };
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(fd, &mut [0], flags) == Err(Errno::EAGAIN)
     }
 
     /// Reads to the end of the connection.
