@@ -146,14 +146,26 @@ fn a_new_connection_does_not_wait_for_a_kept_one() {
     }
 }
 
+/// Reads a request to its end before it takes its time: what comes on the connection then is left there.
+const READING: &str = r#"
+import os, sys, time
+
+def application(environ, start_response):
+    environ["wsgi.input"].read()
+    print("held", file=sys.stderr, flush=True)
+    time.sleep(float(environ["QUERY_STRING"]))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+"#;
+
 /// A request comes while the one before it is answered, and the worker is about to turn to a new connection.
 #[test]
 fn the_next_request_of_a_kept_connection_is_answered_before_a_new_one() {
     let daemon = Setup::new()
-        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .wsgi("probe", READING, "pm = static\npm.max_children = 1")
         .start();
     let address = daemon.address("probe");
-    let (mut first, pid) = keep(&address, "/pid");
+    let (mut first, pid) = keep(&address, "/?0");
     let worker = Pid::from_raw(pid.trim().parse().expect("a pid"));
     // It finds both at once when it goes on.
     kill(worker, Signal::SIGSTOP).expect("it runs");
@@ -161,13 +173,15 @@ fn the_next_request_of_a_kept_connection_is_answered_before_a_new_one() {
         fs::read_to_string(format!("/proc/{worker}/stat")).is_ok_and(|stat| stat.contains(") T "))
     });
     first
-        .send(&Request::get("/hold?ms=300").bytes(1, KEEP_CONN))
+        .send(&Request::get("/?0.3").bytes(1, KEEP_CONN))
         .expect("it is open");
     let mut new = address.connect().expect("the pool listens");
-    let quick = Request::get("/pid").bytes(1, KEEP_CONN);
+    let quick = Request::get("/?0").bytes(1, KEEP_CONN);
     new.send(&quick).expect("it is open");
     kill(worker, Signal::SIGCONT).expect("it is there");
-    daemon.wait_for_line("*held");
+    until("the first is at work", || {
+        daemon.lines_like("*held").len() == 2
+    });
     first.send(&quick).expect("it is open");
     for connection in [&mut first, &mut new] {
         connection.answer().expect("the pool answers");
