@@ -8,9 +8,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// How often a reader looks again before it takes what it sees: the master is done within nanoseconds, but the memory
-/// may be scribbled over.
-const TRIES: u32 = 16;
+/// How often a reader looks again before it takes what it sees: the master is done within nanoseconds unless it has to
+/// wait for a processor, but the memory may be scribbled over.
+const TRIES: u32 = 1000;
 
 /// The pool's part of a board.
 #[repr(C, align(64))]
@@ -165,7 +165,7 @@ impl Tally {
             if before.is_multiple_of(2) && self.folds.load(Ordering::Relaxed) == before {
                 break;
             }
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
         counts
     }
