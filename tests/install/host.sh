@@ -52,6 +52,8 @@ host_boot() {
     fi
     sleep 0.1
   done 2>/dev/null
+  # With unshare go all of its namespaces.
+  pkill --parent "$shell" || true
   echo "its systemd did not come up:" >&2
   tail -n 20 "$1.console" >&2
   return 1
