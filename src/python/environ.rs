@@ -266,13 +266,13 @@ impl Environ {
     }
 
     /// Changes in the dictionary what differs between the last request and this one.
-    fn follow(&self, py: Python<'_>, mut last: &[u8], mut params: &[u8]) -> PyResult<Change> {
+    fn follow(&mut self, py: Python<'_>, mut last: &[u8], mut params: &[u8]) -> PyResult<Change> {
         if last.is_empty() {
             return Ok(Change::Names);
         }
         let mut change = Change::Plain;
         let mut same = common_prefix(last, params);
-        for Seen { name, length } in &self.seen {
+        for Seen { name, length } in &mut self.seen {
             if let Some(left) = same.checked_sub(*length) {
                 same = left;
                 last = &last[*length..];
@@ -293,6 +293,8 @@ impl Environ {
             if name.role.is_known() {
                 change = Change::Known;
             }
+            // These parameters are the last ones from now on.
+            *length = params.len() - rest.len();
             last = last_rest;
             params = rest;
             same = common_prefix(last, params);
