@@ -359,6 +359,11 @@ fn environments_follow_each_change() {
     let large = base().with("HTTP_LARGE", &"x".repeat(20_000));
     let https = base().with("HTTPS", "on").with("SERVER_PORT", "");
     let nameless = |name: &str| base().with(name, "");
+    // Taken for a pair's two lengths, what the longer value is longer by is 32 and 40: what the pair behind it has in all.
+    let long = |a: &str, end: &str| {
+        let request = base().with("HTTP_A", a);
+        request.with("HTTP_B", &("x".repeat(40) + end + &"x".repeat(23)))
+    };
     let requests = [
         base(),
         base(),
@@ -386,6 +391,11 @@ fn environments_follow_each_change() {
         nameless("REQUEST_METHOD"),
         base().with("REQUEST_METHOD", "HEAD"),
         base(),
+        // Whoever goes on with the lengths of the request before finds a pair of other lengths in the longer value.
+        inserted(0),
+        long("a", "1"),
+        long("a (", "1"),
+        long("a (", "2"),
     ];
     for (number, request) in requests.iter().enumerate() {
         connection
