@@ -56,11 +56,11 @@ step "A Debian of its own"
 root=$scratch/root
 host_build "$root" systemd systemd-sysv sysvinit-utils dbus logrotate libfcgi-bin init-system-helpers
 find "$root/etc" "$root/usr" -xdev | sort >"$scratch/before"
-cp "$scratch"/preforkd_?.deb "$root/root/"
+cp "$scratch"/preforkd_?.deb "$root/srv/"
 
 step "Installed under systemd"
 pid=$(host_boot "$root")
-run dpkg --install /root/preforkd_1.deb >"$scratch/dpkg.log" 2>&1 || { cat "$scratch/dpkg.log" >&2; fail "dpkg --install"; }
+run dpkg --install /srv/preforkd_1.deb >"$scratch/dpkg.log" 2>&1 || { cat "$scratch/dpkg.log" >&2; fail "dpkg --install"; }
 until_true 10 run systemctl is-active preforkd || fail "the service is not active"
 run systemctl is-enabled --quiet preforkd || fail "it is not enabled"
 answers || fail "the first pool does not answer"
@@ -87,7 +87,7 @@ while [[ -e $scratch/asked ]]; do
   if answers; then echo served; else echo lost; fi
 done >"$scratch/load" &
 load=$!
-run dpkg --install /root/preforkd_2.deb >"$scratch/dpkg.log" 2>&1 || { cat "$scratch/dpkg.log" >&2; fail "the upgrade"; }
+run dpkg --install /srv/preforkd_2.deb >"$scratch/dpkg.log" 2>&1 || { cat "$scratch/dpkg.log" >&2; fail "the upgrade"; }
 until_true 10 logged "reloading: execvp(" || fail "the new program did not take over"
 until_true 10 logged "using inherited socket" || fail "the new program did not come up"
 sleep 0.5
@@ -107,22 +107,22 @@ logged "exiting, bye-bye!" || fail "it did not finish"
 run systemctl start preforkd
 answers || fail "it does not answer after a restart"
 run dpkg --remove preforkd >/dev/null 2>&1 || fail "dpkg --remove"
-run dpkg --install /root/preforkd_1.deb >/dev/null 2>&1 || fail "installing it again"
+run dpkg --install /srv/preforkd_1.deb >/dev/null 2>&1 || fail "installing it again"
 answers || fail "it does not answer when it was removed and installed again"
 run dpkg --purge preforkd >/dev/null 2>&1 || fail "dpkg --purge"
 ! run sh -c 'cat /proc/[0-9]*/comm' 2>/dev/null | grep -qx preforkd || fail "a process is left"
 host_stop "$pid"
 pid=
 {
-  find "$root" -xdev -name '*preforkd*' ! -path "$root/root/*"
+  find "$root" -xdev -name '*preforkd*' ! -path "$root/srv/*"
   find "$root/etc" "$root/usr" -xdev | sort | comm -13 "$scratch/before" - | grep -vE '/etc/(\.updated|\.pwd\.lock|machine-id|resolv.conf|rc.\.d/\.depend.*)$'
 } >"$scratch/left" || true
 [[ ! -s $scratch/left ]] || fail "left behind: $(<"$scratch/left")"
 
 step "With the init script alone"
-cat >"$root/root/init-test" <<'INIT'
+cat >"$root/srv/init-test" <<'INIT'
 set -eu
-dpkg --install /root/preforkd_1.deb >/dev/null 2>&1
+dpkg --install /srv/preforkd_1.deb >/dev/null 2>&1
 service=/etc/init.d/preforkd
 asked() { REQUEST_METHOD=GET SCRIPT_NAME=/ REQUEST_URI=/ cgi-fcgi -bind -connect /run/preforkd-hello.sock </dev/null | grep -q preforkd; }
 "$service" start && "$service" status >/dev/null && asked
@@ -145,6 +145,6 @@ dpkg --purge preforkd >/dev/null 2>&1
 [ ! -e /run/preforkd ] && [ ! -e /etc/preforkd ] && [ ! -e /var/log/preforkd ]
 echo all done
 INIT
-host_enter "$root" sh /root/init-test >"$scratch/init.log" 2>&1 || { cat "$scratch/init.log" >&2; fail "the init script"; }
+host_enter "$root" sh /srv/init-test >"$scratch/init.log" 2>&1 || { cat "$scratch/init.log" >&2; fail "the init script"; }
 tail -n 1 "$scratch/init.log" | grep -qx "all done" || { cat "$scratch/init.log" >&2; fail "the init script"; }
 echo "installed, reloaded, upgraded, removed: all well"
