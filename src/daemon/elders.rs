@@ -3,12 +3,12 @@
 //! They serve until this program's own workers of their pool are ready, or the pool is no more. Then their channels are
 //! closed, which tells them to leave, and who does not is ended by signals as any worker is.
 
+use crate::config;
 use crate::log::{self, Said};
-use crate::output::{Line, Output};
+use crate::output::{self, Line, Output};
 use crate::pool::Common;
 use crate::token::Token;
 use crate::upgrade::Testament;
-use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::pool::KILL_INTERVAL;
@@ -25,6 +25,8 @@ pub struct Elder {
     /// None when it has been told to leave.
     control: Option<OwnedFd>,
     output: Option<[Output; 2]>,
+    /// Whether the log says that it printed a line.
+    decorated: bool,
     /// When it gets the next signal.
     deadline: Option<Time>,
     signal: Signal,
@@ -44,6 +46,7 @@ impl Elder {
             pool,
             control,
             output,
+            decorated: true,
             deadline: None,
             signal: Signal::SIGTERM,
         }
@@ -55,23 +58,28 @@ impl Elder {
 pub struct Elders(Vec<Option<Elder>>);
 
 impl Elders {
-    /// Watches what they print. Those that have been told to leave have `timeout` for it.
+    /// Watches what they print, which is told as the configuration now says for `pools`. Those that have been told to
+    /// leave have `timeout` for it.
     #[must_use]
-    pub fn new(mut elders: Vec<Elder>, timeout: Duration, common: &Common) -> Self {
+    pub fn new(
+        mut elders: Vec<Elder>,
+        pools: &[config::Pool],
+        timeout: Duration,
+        common: &Common,
+    ) -> Self {
         for (elder, index) in elders.iter_mut().zip(0..) {
+            let pool = pools.iter().find(|pool| pool.name == elder.pool);
+            elder.decorated = pool.is_none_or(|pool| pool.decorate_workers_output);
             if elder.control.is_none() {
                 elder.deadline = Some(Time(clock::now()) + timeout);
             }
-            for (stream, output) in (0..).zip(elder.output.iter().flatten()) {
-                let token = Token::ElderOutput {
+            if let Some(outputs) = &elder.output {
+                let token = |stream| Token::ElderOutput {
                     elder: index,
                     stream,
                 };
-                // What it says is read at its end as well.
-                let _ = common.epoll.add(
-                    output.pipe(),
-                    EpollEvent::new(EpollFlags::EPOLLIN, token.into()),
-                );
+                // Else what it says is read at its end.
+                let _ = output::watch(&common.epoll, outputs, token);
             }
         }
         Self(elders.into_iter().map(Some).collect())
@@ -136,8 +144,8 @@ impl Elders {
             && let Some(outputs) = &mut elder.output
             && let Some(output) = outputs.get_mut(usize::from(stream))
         {
-            let (pool, pid) = (&elder.pool, elder.pid);
-            if !output.take(&mut |line| tell(pool, pid, stream.into(), line)) {
+            let (pool, pid, decorated) = (&elder.pool, elder.pid, elder.decorated);
+            if !output.take(&mut |line| tell(pool, pid, decorated, stream.into(), line)) {
                 let _ = common.epoll.delete(output.pipe());
             }
         }
@@ -151,7 +159,8 @@ impl Elders {
         };
         if let Some(mut elder) = self.0[place].take() {
             for (stream, output) in elder.output.iter_mut().flatten().enumerate() {
-                output.drain(&mut |line| tell(&elder.pool, pid, stream, line));
+                let (pool, decorated) = (&elder.pool, elder.decorated);
+                output.drain(&mut |line| tell(pool, pid, decorated, stream, line));
             }
             tracing::debug!(
                 "[pool {}] {pid}, of the program before, has ended",
@@ -170,7 +179,7 @@ impl Elders {
     }
 }
 
-fn tell(pool: &str, pid: Pid, stream: usize, line: Line<'_>) {
+fn tell(pool: &str, pid: Pid, decorated: bool, stream: usize, line: Line<'_>) {
     log::said(&Said {
         pool,
         kind: "child",
@@ -178,6 +187,6 @@ fn tell(pool: &str, pid: Pid, stream: usize, line: Line<'_>) {
         stream: if stream == 0 { "stdout" } else { "stderr" },
         line: line.bytes,
         closed: line.closed,
-        decorated: true,
+        decorated,
     });
 }

@@ -3,7 +3,9 @@
 //! # Layout
 //! * [`cli`]: the command line
 //! * [`config`]: the configuration
+//! * [`start`]: from the configuration to the first processes
 //! * [`master`]: the loop
+//! * [`signals`]: what follows from signals
 //! * [`pool`]: a pool at run time
 //! * [`bounds`]: what holds for all pools together
 //! * [`reload`]: a new generation of each pool
@@ -14,6 +16,7 @@
 //! * [`listen`]: listening sockets
 //! * [`output`]: what workers print
 //! * [`daemonize`]: going into the background
+//! * [`pid_file`]: its name for scripts
 //! * [`log`] and [`notify`]: telling people, and systemd
 //! * [`token`]: what a descriptor belongs to
 
@@ -32,10 +35,13 @@ mod log;
 mod master;
 mod notify;
 mod output;
+mod pid_file;
 mod pool;
 mod reload;
 mod request_logs;
+mod signals;
 mod spawn;
+mod start;
 mod status;
 mod token;
 mod upgrade;
@@ -113,7 +119,7 @@ fn main() -> Exit {
         }
     };
     preforkd_sys::title::set(&format!("preforkd: master process ({})", file.display()));
-    master::run(config, caller, Box::new(read), program, heritage, given)
+    start::run(config, caller, Box::new(read), program, heritage, given)
 }
 
 /// Does what holds for the whole process, before there is anything that a fork would lose: the log, the limits, the

@@ -5,10 +5,13 @@
 //! again and again) is told once.
 
 use crate::log;
+use crate::token::Token;
 use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::unistd::read;
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes of a line that are waited for, unless `log_limit` is more. What is longer is taken for several lines.
@@ -103,6 +106,22 @@ impl Output {
             self.partial.shrink_to(CHUNK);
         }
     }
+}
+
+/// Has a poll set watch the outputs of a process. What a process says at its end is read in any case.
+///
+/// # Errors
+/// ENOSPC: the user watches too many descriptors.
+pub fn watch<'a>(
+    epoll: &Epoll,
+    outputs: impl IntoIterator<Item = &'a Output>,
+    token: impl Fn(u8) -> Token,
+) -> io::Result<()> {
+    for (stream, output) in (0..).zip(outputs) {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, token(stream).into());
+        epoll.add(output.pipe(), event)?;
+    }
+    Ok(())
 }
 
 /// A line that was printed, without its end.

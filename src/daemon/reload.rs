@@ -5,15 +5,17 @@
 //! pools start beside the old ones. [`plan::reload`](preforkd_plan::reload) judges them: either all take over and the
 //! old ones are asked to leave, or all end and the old ones never notice.
 
-use crate::config::{Config, Global};
-use crate::listen::{self, Sockets};
-use crate::master::{Master, open_extension};
+use crate::config::{self, Config, Global, Listen};
+use crate::listen::{self, Listener, Sockets};
+use crate::master::Master;
 use crate::pool::Pool;
+use crate::start::open_extension;
 use preforkd_plan::pool::Phase;
 use preforkd_plan::reload::{Verdict, judge, timeout};
 use preforkd_plan::time::Time;
 use preforkd_sys::clock;
 use std::fmt::Display;
+use std::io;
 
 /// A reload that goes on.
 #[derive(Debug)]
@@ -135,28 +137,33 @@ impl Master {
 
     /// Those of them that do not wait for a reload to take over.
     pub(crate) fn serving(&self) -> impl Iterator<Item = &Pool> {
-        let waits = |index: u32| {
+        let waits = |index| {
             let reload = self.reload.as_ref();
-            reload.is_some_and(|reload| reload.new.contains(&index))
+            reload.is_some_and(|reload| reload.has_new(index))
         };
         self.current()
             .filter(move |&(index, _)| !waits(index))
             .map(|(_, pool)| pool)
     }
 
-    pub(crate) fn sockets(&self, config: &Config) -> Result<Vec<Sockets>, Refused> {
+    /// A socket on an address of `pool`: the one that is listened on there already, or else a new one.
+    pub(crate) fn share_or_open(
+        &self,
+        pool: &config::Pool,
+        address: &Listen,
+    ) -> io::Result<Listener> {
+        let mut pools = self.pools.values();
+        match pools.find_map(|old| old.listener_on(address)) {
+            Some(listener) => listener.share(),
+            None => listen::open(pool, address, &mut Vec::new()).map_err(io::Error::other),
+        }
+    }
+
+    fn sockets(&self, config: &Config) -> Result<Vec<Sockets>, Refused> {
         let mut sockets = Vec::new();
         let mut refused = false;
         for pool in &config.pools {
-            let open = |address: &_| {
-                let mut pools = self.pools.values();
-                match pools.find_map(|old| old.listener_on(address)) {
-                    Some(listener) => listener.share().map_err(|error| error.to_string()),
-                    None => listen::open(pool, address, &mut Vec::new())
-                        .map_err(|error| error.to_string()),
-                }
-            };
-            match Sockets::open(pool, open) {
+            match Sockets::open(pool, |address| self.share_or_open(pool, address)) {
                 Ok(opened) => sockets.push(opened),
                 Err(error) => {
                     tracing::error!("{error}");

@@ -6,13 +6,12 @@
 //! ready.
 
 use crate::elders::Elder;
-use crate::listen::{self, Inherited, Listener};
+use crate::listen::{Inherited, Listener};
 use crate::master::Master;
-use crate::output::{Held, Output};
+use crate::output::{self, Held, Output};
 use crate::pool::describe;
 use crate::spawn;
 use crate::token::Token;
-use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::pool::Phase;
@@ -239,14 +238,9 @@ impl Master {
                 return;
             }
         };
-        for (stream, output) in (0..).zip(&output) {
-            let token = Token::CheckOutput { stream };
-            // What it says is read at its end as well.
-            let _ = self.common.epoll.add(
-                output.pipe(),
-                EpollEvent::new(EpollFlags::EPOLLIN, token.into()),
-            );
-        }
+        let token = |stream| Token::CheckOutput { stream };
+        // Else what it says is read at its end.
+        let _ = output::watch(&self.common.epoll, &output, token);
         self.check = Some(Check {
             pid,
             output,
@@ -368,13 +362,7 @@ impl Master {
                 {
                     continue;
                 }
-                let mut pools = self.pools.values();
-                bound.push(match pools.find_map(|old| old.listener_on(address)) {
-                    Some(listener) => listener.share()?,
-                    None => {
-                        listen::open(pool, address, &mut Vec::new()).map_err(io::Error::other)?
-                    }
-                });
+                bound.push(self.share_or_open(pool, address)?);
             }
         }
         Ok(bound)

@@ -3,6 +3,7 @@
 use super::process::{Kind, Process};
 use super::{Common, Pool};
 use crate::config::Application;
+use crate::output;
 use crate::spawn::{self, Spawned};
 use crate::token::{Token, What};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -195,12 +196,11 @@ fn watch(
     common: &Common,
     pool: u32,
     control: What,
-    output: impl Fn(u8) -> What,
+    of: impl Fn(u8) -> What,
 ) -> io::Result<()> {
-    let event = |what| EpollEvent::new(EpollFlags::EPOLLIN, Token::Pool { pool, what }.into());
-    common.epoll.add(&spawned.control, event(control))?;
-    for (stream, pipe) in (0..).zip(spawned.output.iter().flatten()) {
-        common.epoll.add(pipe.pipe(), event(output(stream)))?;
-    }
-    Ok(())
+    let token = |what| Token::Pool { pool, what };
+    let event = EpollEvent::new(EpollFlags::EPOLLIN, token(control).into());
+    common.epoll.add(&spawned.control, event)?;
+    let outputs = spawned.output.iter().flatten();
+    output::watch(&common.epoll, outputs, |stream| token(of(stream)))
 }
