@@ -1,0 +1,73 @@
+//! What the clients have got, beside what the application has written down.
+
+use crate::load::Sent;
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What became of the requests.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// How many there were.
+    pub requests: usize,
+    /// Those without the right answer.
+    pub losses: Vec<Loss>,
+    /// How many were begun more than once.
+    pub twice: usize,
+    /// The longest wait of one that was answered, beyond what it was meant to take.
+    pub slowest: Duration,
+}
+
+/// A request without the right answer.
+#[derive(Debug)]
+pub struct Loss {
+    /// When it was sent.
+    pub at: Instant,
+    /// What it was and what became of it.
+    pub what: String,
+}
+
+impl Ledger {
+    /// Compares what was `sent` with the application's journal.
+    pub fn settle(sent: Vec<Sent>, journal: &Path) -> io::Result<Self> {
+        let journal = fs::read_to_string(journal)?;
+        // How often each was begun and ended.
+        let mut served: HashMap<&str, (usize, usize)> = HashMap::new();
+        for line in journal.lines() {
+            match line.split_once(' ') {
+                Some(("begun", id)) => served.entry(id).or_default().0 += 1,
+                Some(("ended", id)) => served.entry(id).or_default().1 += 1,
+                _ => return Err(io::Error::other(format!("a line of the journal: {line}"))),
+            }
+        }
+        let mut ledger = Self {
+            requests: sent.len(),
+            ..Self::default()
+        };
+        for Sent {
+            id,
+            at,
+            waited,
+            failure,
+        } in sent
+        {
+            let (begun, ended) = served.get(id.as_str()).copied().unwrap_or_default();
+            ledger.twice += usize::from(begun > 1);
+            match failure {
+                None if begun == 0 => ledger.losses.push(Loss {
+                    at,
+                    what: format!("{id}: answered by nobody"),
+                }),
+                None => ledger.slowest = ledger.slowest.max(waited),
+                Some(failure) => ledger.losses.push(Loss {
+                    at,
+                    what: format!("{failure}; begun {begun}, ended {ended} times"),
+                }),
+            }
+        }
+        ledger.losses.sort_by_key(|loss| loss.at);
+        Ok(ledger)
+    }
+}

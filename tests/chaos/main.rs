@@ -1,0 +1,212 @@
+//! preforkd under load while everything is done to it that is done to a daemon.
+//!
+//! nginx hands the requests of 32 clients to a Python pool ([`load`]). Meanwhile one disturbance after another is made
+//! again and again ([`disturbance`]). In the end what the clients have got is compared with what the application has
+//! written down ([`ledger`]): a request is lost if its client did not get the whole and right answer with status 200,
+//! whatever the web server may have done about it, and served twice if the application began it twice.
+//!
+//! `tests/chaos/run.sh` builds and runs all this.
+
+mod disturbance;
+mod http;
+mod ledger;
+mod load;
+#[path = "../daemon/support/process.rs"]
+mod process;
+mod stage;
+
+use clap::Parser;
+use disturbance::{ALL, Disturbance, Made};
+use ledger::Ledger;
+use load::Load;
+use stage::{Parts, Stage};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Shows the losses of each disturbance that are told in full.
+const TOLD: usize = 5;
+
+/// What comes before the first disturbance and after the last of a kind.
+const CALM: Duration = Duration::from_millis(300);
+
+/// Disturbs preforkd under load, and counts what becomes of each request.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The daemon's program; the Python module is beside it.
+    #[arg(long)]
+    program: PathBuf,
+    /// The pool's interpreter.
+    #[arg(long, default_value = "/usr/bin/python3")]
+    python: PathBuf,
+    /// Minutes that all disturbances take together.
+    #[arg(long, default_value_t = 2.0)]
+    minutes: f64,
+    /// Only disturbances whose name has this word.
+    #[arg(long)]
+    only: Option<String>,
+    /// Leaves the folder with the logs.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// A line of the table.
+#[derive(Debug)]
+struct Row {
+    disturbance: &'static Disturbance,
+    made: Made,
+    ledger: Ledger,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns whether all went as it should.
+fn run(arguments: Arguments) -> io::Result<bool> {
+    let chosen: Vec<&'static Disturbance> = ALL
+        .iter()
+        .filter(|it| {
+            arguments
+                .only
+                .as_ref()
+                .is_none_or(|only| it.name.contains(only))
+        })
+        .collect();
+    let each = Duration::from_secs_f64(arguments.minutes * 60.0 / chosen.len() as f64);
+    let parts = Parts {
+        program: arguments.program,
+        python: arguments.python,
+    };
+    let mut stage = Stage::start(parts, stage::STATIC)?;
+    if arguments.keep {
+        println!("{}", stage.keep_folder().display());
+    }
+    let mut rows = Vec::new();
+    for disturbance in chosen {
+        eprintln!("{}", disturbance.name);
+        let row = disturb(&mut stage, disturbance, each);
+        rows.push(row.inspect_err(|_| {
+            eprintln!("the logs are in {}", stage.keep_folder().display());
+        })?);
+    }
+    print(&rows);
+    let complaints: Vec<String> = rows.iter().flat_map(Row::complaints).collect();
+    for complaint in &complaints {
+        eprintln!("{complaint}");
+    }
+    if !complaints.is_empty() {
+        eprintln!("the logs are in {}", stage.keep_folder().display());
+    }
+    Ok(complaints.is_empty())
+}
+
+fn disturb(
+    stage: &mut Stage,
+    disturbance: &'static Disturbance,
+    span: Duration,
+) -> io::Result<Row> {
+    stage.configure(disturbance.pool)?;
+    stage.reload()?;
+    let journal = stage.path("journal");
+    std::fs::File::options()
+        .write(true)
+        .open(&journal)?
+        .set_len(0)?;
+    let name = disturbance
+        .name
+        .replace(|letter: char| !letter.is_ascii_alphanumeric(), "");
+    let load = Load::start(stage.port, &name);
+    let begun = Instant::now();
+    let mut made = Made::default();
+    let mut result = Ok(());
+    thread::sleep(CALM);
+    while result.is_ok() && begun.elapsed() + CALM < span {
+        result = (disturbance.make)(stage, &mut made);
+        thread::sleep(disturbance.pause);
+    }
+    thread::sleep(CALM);
+    let sent = load.stop();
+    result?;
+    let ledger = Ledger::settle(sent, &journal)?;
+    for loss in ledger.losses.iter().take(TOLD) {
+        eprintln!(
+            "  {:8.3} s: {}",
+            loss.at.duration_since(begun).as_secs_f64(),
+            loss.what
+        );
+    }
+    Ok(Row {
+        disturbance,
+        made,
+        ledger,
+    })
+}
+
+impl Row {
+    /// What is not as it should be.
+    fn complaints(&self) -> Vec<String> {
+        let Self {
+            disturbance,
+            made,
+            ledger,
+        } = self;
+        let may = disturbance.may;
+        let losses = may.lose * made.times;
+        let mut complaints = Vec::new();
+        let mut check = |fine: bool, what: String| {
+            if !fine {
+                complaints.push(format!("{}: {what}", disturbance.name));
+            }
+        };
+        let lost = ledger.losses.len();
+        check(made.times > 0, "not made once".into());
+        check(
+            lost <= losses as usize,
+            format!("{lost} requests lost, at most {losses} may be"),
+        );
+        check(
+            ledger.twice == 0,
+            format!("{} requests served twice", ledger.twice),
+        );
+        if let Some(most) = may.wait {
+            let slowest = ledger.slowest;
+            check(slowest <= most, format!("a request waited {slowest:?}"));
+        }
+        if let Some((most, back)) = may.recover.zip(made.back) {
+            check(back <= most, format!("at full strength after {back:?}"));
+        }
+        complaints
+    }
+}
+
+fn print(rows: &[Row]) {
+    println!(
+        "| disturbance | times | requests | lost | twice | slowest (ms) | full strength after (ms) |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|");
+    for row in rows {
+        let back = row
+            .made
+            .back
+            .map_or(String::new(), |back| back.as_millis().to_string());
+        println!(
+            "| {} | {} | {} | {} | {} | {} | {back} |",
+            row.disturbance.name,
+            row.made.times,
+            row.ledger.requests,
+            row.ledger.losses.len(),
+            row.ledger.twice,
+            row.ledger.slowest.as_millis(),
+        );
+    }
+}
