@@ -129,6 +129,7 @@ impl Pool {
         let timeouts = Timeouts {
             start: config.start_timeout,
             terminate: config.request_terminate_timeout,
+            lifetime: config.max_lifetime,
             control: control_timeout,
         };
         Ok(Self {

@@ -68,6 +68,7 @@ impl Shared<'_> {
             pool: self.pool.name.clone(),
             capacity: self.pool.limits.max_children,
             max_requests: self.pool.max_requests,
+            max_memory: self.pool.max_memory,
             terminate_timeout: self.pool.request_terminate_timeout.unwrap_or_default(),
             track_finished: self.pool.track_finished,
             allowed_clients: self.pool.allowed_clients.clone(),

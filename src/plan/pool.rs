@@ -9,10 +9,12 @@
 //! * `mold`: whether there is a process that forks the workers, and how it is
 //! * `slots`: the workers, what happens to them and their deadlines
 //! * `size`: who is started and who is asked to leave
+//! * `recycle`: who is replaced
 //! * `notices`: what the daemon is to be woken for
 
 mod mold;
 mod notices;
+mod recycle;
 mod size;
 mod slots;
 
@@ -48,6 +50,8 @@ pub struct Timeouts {
     pub start: Duration,
     /// How long a request may take (`request_terminate_timeout`); None is for ever.
     pub terminate: Option<Duration>,
+    /// How long a worker may live (`pm.max_lifetime`); None is for ever.
+    pub lifetime: Option<Duration>,
     /// How long a worker that was asked to leave may take (`process_control_timeout`).
     pub control: Duration,
 }
@@ -261,6 +265,7 @@ impl Pool {
         if self.respawn.blocked_until(now).is_none() && self.mold.start(now + self.timeouts.start) {
             actions.push(Action::StartMold);
         }
+        self.age(now);
         self.replace_worn_out(now, actions);
         self.grow(now, view, actions);
         self.shrink(now, actions);
@@ -278,6 +283,7 @@ impl Pool {
             self.nudge_at,
             self.pause,
             self.limit_at,
+            self.age_deadline(),
             self.respawn.blocked_until(now),
         ]);
         let slots = self.slots.iter().map(|slot| slot.deadline);

@@ -18,6 +18,7 @@
 //! * [`escape`]: text from outside in lines of a log
 //! * [`zone`]: the local time zone
 //! * [`allowed`]: who may connect
+//! * `wear`, `memory`: when a worker is to be replaced
 //! * [`message`]: what goes over the channels between master, mold and workers
 
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ pub mod escape;
 pub mod exchange;
 pub mod hello;
 pub mod log_file;
+mod memory;
 pub mod message;
 pub mod overdue;
 pub mod run;
@@ -37,6 +39,7 @@ pub mod spool;
 pub mod status;
 pub mod trace;
 pub mod watchdog;
+mod wear;
 pub mod zone;
 
 pub use exchange::Exchange;
@@ -51,6 +54,11 @@ pub trait Application {
 
     /// The answer has left and the request is accounted for: what takes time and is for nobody's answer is done here.
     fn ended(&mut self) {}
+
+    /// The process that it is in, whose memory counts (`pm.max_memory`).
+    fn process(&self) -> u32 {
+        std::process::id()
+    }
 
     /// What tells where it is while it serves. The thread that is going to serve asks for it, once.
     fn tracer(&self) -> Box<dyn trace::Tracer> {

@@ -16,7 +16,7 @@ use thiserror::Error;
 ///
 /// A mold's first message says it. That both sides have the same number proves that they understand each other, and
 /// nothing more: not that they are of one release.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The descriptor at which a mold has its channel to the master.
 pub const CONTROL_FD: i32 = 3;
@@ -65,6 +65,11 @@ pub enum FromWorker {
     Ready,
     /// I have served what I was to serve; replace me.
     WornOut,
+    /// I have grown too large; replace me.
+    Outgrown {
+        /// The bytes of memory that I have to myself.
+        memory: u64,
+    },
     /// My request takes long; it is in the slow log.
     Slow(Overdue),
     /// My request ran over its time; I am ending.
@@ -120,6 +125,10 @@ impl FromWorker {
             Self::Hello => to.byte(1),
             Self::Ready => to.byte(2),
             Self::WornOut => to.byte(3),
+            Self::Outgrown { memory } => {
+                to.byte(8);
+                to.number(*memory);
+            }
             Self::TimedOut(overdue) => {
                 to.byte(4);
                 to.overdue(overdue);
@@ -147,6 +156,9 @@ impl FromWorker {
             1 => Self::Hello,
             2 => Self::Ready,
             3 => Self::WornOut,
+            8 => Self::Outgrown {
+                memory: from.number()?,
+            },
             4 => Self::TimedOut(from.overdue()?),
             7 => Self::Slow(from.overdue()?),
             5 => Self::Note { text: from.text()? },
@@ -166,6 +178,8 @@ pub struct WorkerSettings {
     pub capacity: u32,
     /// Requests after which a worker asks to be replaced; 0 is never (`pm.max_requests`).
     pub max_requests: u64,
+    /// Bytes of memory to itself with which a worker asks to be replaced; 0 is never (`pm.max_memory`).
+    pub max_memory: u64,
     /// How long a request may take; zero is for ever (`request_terminate_timeout`).
     pub terminate_timeout: Duration,
     /// Whether that counts on after its answer is complete (`request_terminate_timeout_track_finished`).
@@ -275,6 +289,7 @@ impl ToMold {
                 to.text(&mold.worker.pool);
                 to.number(u64::from(mold.worker.capacity));
                 to.number(mold.worker.max_requests);
+                to.number(mold.worker.max_memory);
                 to.duration(mold.worker.terminate_timeout);
                 to.byte(u8::from(mold.worker.track_finished));
                 let allowed = mold.worker.allowed_clients.as_ref();
@@ -314,6 +329,7 @@ impl ToMold {
                     pool: from.text()?,
                     capacity: from.small()?,
                     max_requests: from.number()?,
+                    max_memory: from.number()?,
                     terminate_timeout: from.duration()?,
                     track_finished: from.byte()? != 0,
                     allowed_clients: {
@@ -406,6 +422,7 @@ mod tests {
                 pool: "site".into(),
                 capacity: 5,
                 max_requests: 100,
+                max_memory: 1 << 30,
                 terminate_timeout: Duration::from_millis(1500),
                 track_finished: true,
                 allowed_clients: Some(AllowedClients::parse("192.0.2.1,2001:db8::/32").0),
@@ -468,6 +485,7 @@ mod tests {
             FromWorker::Hello,
             FromWorker::Ready,
             FromWorker::WornOut,
+            FromWorker::Outgrown { memory: 1 << 40 },
             FromWorker::Slow(overdue.clone()),
             FromWorker::TimedOut(overdue),
             FromWorker::Occupied,

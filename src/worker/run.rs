@@ -15,6 +15,7 @@ use crate::status::reception::Reception;
 use crate::status::summary;
 use crate::trace::Tracer;
 use crate::watchdog::{Timeouts, Watch, Watchdog};
+use crate::wear::{Wear, Worn};
 use crate::{Application, message};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -87,6 +88,8 @@ struct Worker {
     watchdog: Option<Watchdog>,
     access: Option<AccessLog>,
     slow_log: Option<Arc<SlowLog>>,
+    /// None when nothing wears it out, or it has said so.
+    wear: Option<Wear>,
     /// What the master has told and the worker has not done yet.
     told: Told,
     /// Away while the application has it.
@@ -95,7 +98,6 @@ struct Worker {
     keeps: bool,
     /// The exchange's connection is in the poll set.
     watched: bool,
-    worn_out: bool,
 }
 
 impl Worker {
@@ -136,6 +138,7 @@ impl Worker {
             let watchdog = Watchdog::start(timeouts, Arc::clone(&watch), witness)?;
             (Some(watchdog), Some(watch))
         };
+        let wear = Wear::new(settings.max_requests, settings.max_memory);
         let mut exchange = Box::new(Exchange::new(Limits::default(), settings.capacity, watch));
         let access = match (&settings.logs.access, logs.access) {
             (Some(access), Some(file)) => Some(AccessLog::new(&settings, access, file)?),
@@ -153,11 +156,11 @@ impl Worker {
             watchdog,
             access,
             slow_log,
+            wear,
             told: Told::default(),
             exchange: Some(exchange),
             keeps: false,
             watched: false,
-            worn_out: false,
         })
     }
 
@@ -415,6 +418,7 @@ impl Worker {
         self.exchange = Some(exchange);
         let now = self.end();
         application.ended();
+        self.wear(application.process());
         now
     }
 
@@ -448,12 +452,20 @@ impl Worker {
     fn end(&mut self) -> u64 {
         let now = clock::now();
         self.reporter.ended(now);
-        let max = self.settings.max_requests;
-        if max > 0 && !self.worn_out && self.reporter.requests() >= max {
-            // If it cannot be said now it is said after the next request.
-            self.worn_out = self.tell(&FromWorker::WornOut).is_ok();
-        }
         now
+    }
+
+    /// Asks to be replaced when it is time. What cannot be said now is said after the next request.
+    fn wear(&mut self, process: u32) {
+        let Some(wear) = &mut self.wear else { return };
+        let message = match wear.look(self.reporter.requests(), process) {
+            None => return,
+            Some(Worn::Requests) => FromWorker::WornOut,
+            Some(Worn::Memory(memory)) => FromWorker::Outgrown { memory },
+        };
+        if self.tell(&message).is_ok() {
+            self.wear = None;
+        }
     }
 }
 

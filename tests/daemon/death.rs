@@ -154,6 +154,57 @@ fn worn_out_workers_are_replaced_under_load() {
     assert!(outcome.served >= 200, "{}", outcome.served);
 }
 
+/// What the mold had before does not count, and the worker that has grown leaves with its replacement at work.
+#[test]
+fn a_worker_that_has_grown_too_large_is_replaced() {
+    let large = "ballast = bytearray(range(256)) * (96 << 12)\n";
+    let pool = "pm = dynamic\npm.max_children = 6\npm.start_servers = 1\npm.min_spare_servers = 1\npm.max_spare_servers = 1\n\
+                pm.max_memory = 60M";
+    let daemon = Setup::new()
+        .wsgi("probe", &format!("{PROBE}{large}"), pool)
+        .start();
+    let address = daemon.address("probe");
+    let load = Load::start(&address, 1, "/pid");
+    let grow = |mib: u32| {
+        let answer = address.get(&format!("/grow?mib={mib}")).expect("an answer");
+        answer.text().trim().to_owned()
+    };
+    let replaced = |pid: &str| {
+        format!(
+            "NOTICE: [pool probe] child {pid} has 1* MiB of memory to itself, more than pm.max_memory"
+        )
+    };
+    let small = grow(8);
+    let grown = grow(100);
+    daemon.wait_for_line(&replaced(&grown));
+    let grown_pid: i32 = grown.parse().expect("a pid");
+    until("it leaves", || {
+        !daemon.worker_pids("probe").contains(&grown_pid)
+    });
+    assert!(small == grown || daemon.lines_like(&replaced(&small)).is_empty());
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+}
+
+/// No two of them at a time, and somebody is there at any time.
+#[test]
+fn workers_that_have_grown_old_are_replaced() {
+    let pool = "pm = static\npm.max_children = 4\npm.max_lifetime = 2s";
+    let daemon = Setup::new().wsgi("probe", PROBE, pool).start();
+    daemon.wait_for_workers("probe", 4);
+    let before = daemon.worker_pids("probe");
+    let load = Load::start(&daemon.address("probe"), 2, "/pid");
+    let mut least = 4;
+    until("all have been replaced", || {
+        let now = daemon.worker_pids("probe");
+        least = least.min(now.len());
+        now.len() == 4 && !before.iter().any(|pid| now.contains(pid))
+    });
+    assert!(least >= 3, "{least}");
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+}
+
 #[test]
 fn a_request_over_its_time_gets_504_and_its_worker_is_replaced() {
     let daemon = Setup::new()

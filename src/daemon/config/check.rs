@@ -137,6 +137,7 @@ impl<'a> PoolChecker<'a, '_> {
         let chdir = self.chdir(chroot.as_deref());
         let priority = self.priority();
         let limits = self.limits();
+        self.measurable(chroot.as_deref());
         let status_listen = self.status_listen(listening);
         self.request_paths();
         let access_log = self.log_file(&raw.access_log);
@@ -171,6 +172,8 @@ impl<'a> PoolChecker<'a, '_> {
             limits: limits?,
             start_timeout: *raw.start_timeout.value()?,
             max_requests: *raw.max_requests.value()?,
+            max_memory: *raw.max_memory.value()?,
+            max_lifetime: some_time(&raw.max_lifetime)?,
             request_terminate_timeout: some_time(&raw.request_terminate_timeout)?,
             track_finished: *raw.request_terminate_timeout_track_finished.value()?,
             request_slowlog_timeout: some_time(&raw.request_slowlog_timeout)?,

@@ -1,5 +1,7 @@
 //! How many workers a pool has.
 
+use std::path::Path;
+
 use preforkd_plan::scale::{Limits, Mode};
 
 use super::check::PoolChecker;
@@ -33,6 +35,17 @@ impl PoolChecker<'_, '_> {
             max_children: *raw.max_children.value()?,
             max_spawn_rate: *raw.max_spawn_rate.value()?,
         })
+    }
+
+    /// Warns of a limit of memory that cannot be measured.
+    pub fn measurable(&mut self, chroot: Option<&Path>) {
+        let is_set = self.raw.max_memory.value().is_some_and(|bytes| *bytes > 0);
+        if let Some(root) = chroot
+            && is_set
+            && !root.join("proc/self").exists()
+        {
+            self.warning("pm.max_memory does nothing: the chroot has no /proc to measure it by");
+        }
     }
 
     fn dynamic(&mut self) -> Option<Mode> {

@@ -221,6 +221,10 @@ pub struct Pool {
     pub start_timeout: Duration,
     /// Requests after which a worker is replaced (`pm.max_requests`); 0 is never.
     pub max_requests: u64,
+    /// Bytes of memory to itself with which a worker is replaced (`pm.max_memory`); 0 is never.
+    pub max_memory: u64,
+    /// How long a worker lives at most before it is replaced (`pm.max_lifetime`); for ever if none.
+    pub max_lifetime: Option<Duration>,
     /// The longest a request may take (`request_terminate_timeout`); no limit if none.
     pub request_terminate_timeout: Option<Duration>,
     /// Whether that counts on after the answer has been sent (`request_terminate_timeout_track_finished`).

@@ -234,6 +234,8 @@ pub struct RawPool {
     pub process_idle_timeout: Setting<Duration>,
     pub start_timeout: Setting<Duration>,
     pub max_requests: Setting<u64>,
+    pub max_memory: Setting<u64>,
+    pub max_lifetime: Setting<Duration>,
     pub request_terminate_timeout: Setting<Duration>,
     pub request_terminate_timeout_track_finished: Setting<bool>,
     pub request_slowlog_timeout: Setting<Duration>,

@@ -16,6 +16,9 @@ use super::{ErrorLog, Facility, LogFormat, LogLevel, Mount};
 /// Longest time, in seconds: a year. An instant this far ahead can be computed on any clock.
 const MAX_SECONDS: u64 = 365 * 24 * 60 * 60;
 
+/// Units of bytes, the largest first.
+const UNITS: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
+
 /// Largest resource limit that is a number.
 const MAX_LIMIT: u64 = i64::MAX.unsigned_abs();
 
@@ -78,6 +81,30 @@ pub fn time(text: &str, least: u64) -> Result<Duration, String> {
                 "must be a whole number with s, m, h or d after it (seconds if without), from {least}s to 365d"
             )
         })
+}
+
+/// A number of bytes, with `K`, `M` or `G` after it for as many KiB, MiB or GiB.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let unit = text.chars().last().and_then(|last| {
+        let last = last.to_ascii_uppercase();
+        UNITS.iter().find(|(letter, _)| *letter == last)
+    });
+    let (digits, unit) = unit.map_or((text, 1), |(_, unit)| (&text[..text.len() - 1], *unit));
+    number(digits, 0..=MAX_LIMIT)
+        .ok()
+        .and_then(|count: u64| count.checked_mul(unit))
+        .ok_or_else(|| "must be a number of bytes, or one with K, M or G after it".to_owned())
+}
+
+/// A number of bytes in the largest unit that leaves a whole number.
+pub fn show_bytes(bytes: u64) -> String {
+    let unit = UNITS
+        .iter()
+        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(letter, unit)| format!("{}{letter}", bytes / unit),
+    )
 }
 
 /// Permission bits in octal.
@@ -429,6 +456,34 @@ mod tests {
         }
         assert_eq!(time("1", 1), Ok(Duration::from_secs(1)));
         assert!(time("0", 1).unwrap_err().contains("from 1s to 365d"));
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, value, shown) in [
+            ("0", 0, "0"),
+            ("1000", 1000, "1000"),
+            ("64K", 64 << 10, "64K"),
+            ("200m", 200 << 20, "200M"),
+            ("1024M", 1 << 30, "1G"),
+            ("3G", 3 << 30, "3G"),
+        ] {
+            assert_eq!(bytes(text), Ok(value), "{text}");
+            assert_eq!(show_bytes(value), shown);
+        }
+        for text in [
+            "",
+            "M",
+            "-1",
+            "1.5G",
+            "1 M",
+            "1MB",
+            "1T",
+            "9223372036854775807K",
+            "1é",
+        ] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

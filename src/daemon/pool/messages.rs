@@ -87,6 +87,15 @@ impl Pool {
                     self.on(Event::Ready { slot });
                 }
                 FromWorker::WornOut => self.on(Event::WornOut { slot }),
+                FromWorker::Outgrown { memory } => {
+                    tracing::info!(
+                        "[pool {}] child {} has {} MiB of memory to itself, more than pm.max_memory: it will be replaced",
+                        self.config.name,
+                        process.pid_text(),
+                        memory >> 20
+                    );
+                    self.on(Event::WornOut { slot });
+                }
                 FromWorker::Occupied => self.on(Event::Occupied),
                 FromWorker::Slow(overdue) => {
                     let what = told(&overdue, "executing too slow", "logging");

@@ -7,39 +7,6 @@ use crate::slot::{self, State};
 use crate::time::Time;
 
 impl Pool {
-    /// One worn-out worker at a time leaves: when the one that takes its place is ready, or at once if there is no room
-    /// for a second one.
-    pub(super) fn replace_worn_out(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if let Some((old, new)) = self.replacing {
-            match self.state(new) {
-                State::Starting => return,
-                // Unless it has died, and its slot may be another's by now.
-                State::Idle | State::Busy if self.slots[old as usize].worn_out => {
-                    self.slot_event(now, old, slot::Event::Retire, actions);
-                }
-                State::Idle | State::Busy => {}
-                State::Vacant | State::Retiring | State::Killed => {}
-            }
-            self.replacing = None;
-        }
-        let serving = |slot: &Slot| matches!(slot.state, State::Idle | State::Busy);
-        let Some(old) = self.position(|slot| slot.worn_out && serving(slot)) else {
-            return;
-        };
-        match self.find(State::Vacant) {
-            Some(new) if self.can_spawn(now) && self.room > 0 => {
-                self.room -= 1;
-                self.slot_event(now, new, slot::Event::Ask, actions);
-                self.replacing = Some((old, new));
-            }
-            Some(_) if self.room > 0 => {}
-            Some(_) | None if self.census().retiring == 0 => {
-                self.slot_event(now, old, slot::Event::Retire, actions);
-            }
-            Some(_) | None => {}
-        }
-    }
-
     pub(super) fn can_spawn(&self, now: Time) -> bool {
         self.mold.can_fork() && self.respawn.blocked_until(now).is_none()
     }

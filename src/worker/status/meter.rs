@@ -1,9 +1,9 @@
 //! What a worker's requests cost, measured only where somebody can see it.
 
+use crate::memory;
 use nix::sys::resource::{UsageWho, getrusage};
 use preforkd_sys::clock;
 use preforkd_sys::scoreboard::Reporter;
-use std::fs;
 
 /// How long the slowest request is remembered after it ended, in nanoseconds, while faster ones follow.
 pub const REMEMBERED: u64 = 600_000_000_000;
@@ -46,7 +46,7 @@ impl Meter {
             .is_none_or(|measured| now.saturating_sub(measured) >= MEASURED_EVERY)
         {
             self.measured = Some(now);
-            reporter.private_memory(private_memory());
+            reporter.private_memory(memory::private(std::process::id()));
         }
     }
 }
@@ -63,15 +63,4 @@ fn usage() -> (u64, u64) {
         number(nanoseconds[0]) + number(nanoseconds[1]),
         number(usage.max_rss()) * 1024,
     )
-}
-
-/// Memory that this process shares with no other, in bytes; 0 where the kernel does not tell (no /proc, as in a chroot).
-fn private_memory() -> u64 {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    rollup
-        .lines()
-        .filter_map(|line| line.strip_prefix("Private_"))
-        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .sum::<u64>()
-        * 1024
 }

@@ -64,6 +64,10 @@ impl<A: Application> Application for Reception<'_, A> {
         self.application.ended();
     }
 
+    fn process(&self) -> u32 {
+        self.application.process()
+    }
+
     fn blocking(&self) -> Blocking {
         self.application.blocking()
     }

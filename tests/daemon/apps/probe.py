@@ -10,6 +10,7 @@
     /variables      the process's environment variables, one a line
     /large?kib=64   that much body, in many parts
     /print?text=x   writes to standard output, standard error and wsgi.errors
+    /grow?mib=64    keeps so much memory from now on; answers with the pid
     /raise          raises before it answers
     /raise-late     raises after the first part of the body
 """
@@ -24,6 +25,7 @@ from wsgiref.validate import validator
 
 IMPORTED_BY = os.getpid()
 served = itertools.count(1)
+kept = []
 
 
 def probe(environ, start_response):
@@ -68,6 +70,9 @@ def probe(environ, start_response):
         environ["wsgi.errors"].write(f"wsgi: {query['text']}\n")
         environ["wsgi.errors"].flush()
         return text("printed")
+    if path == "/grow":
+        kept.append(b"x" * (int(query["mib"]) << 20))
+        return text(os.getpid())
     if path == "/raise":
         raise LookupError("nothing to find here")
     if path == "/raise-late":

@@ -170,6 +170,33 @@ pub static MANAGER: &[Directive] = &[
             },
             show: |pool| Shown::One(pool.max_requests.to_string()),
         },
-        text: "Requests after which a worker is replaced by a new one, against leaks; 0 is never.",
+        text: "Requests after which a worker is replaced by a new one, against leaks; 0 is never. It goes on serving until the new one is ready, \
+               or, where pm.max_children leaves no room for both, leaves first; one worker of a pool at a time.",
+    },
+    Directive {
+        name: "pm.max_memory",
+        shape: One,
+        default: Some("0"),
+        example: None,
+        source: Ours,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.max_memory.set(entry, value::bytes(&entry.text)),
+            show: |pool| Shown::One(value::show_bytes(pool.max_memory)),
+        },
+        text: "A worker that has more memory to itself than this after a request is replaced as with pm.max_requests; a number of bytes, or with K, M or G after it; 0 is never. \
+               What it shares with others, as with the mold, does not count. It is measured for at most a hundredth of the worker's time; a chroot needs a /proc for it.",
+    },
+    Directive {
+        name: "pm.max_lifetime",
+        shape: One,
+        default: Some("0"),
+        example: None,
+        source: Ours,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.max_lifetime.set(entry, value::time(&entry.text, 0)),
+            show: |pool| Shown::One(seconds(pool.max_lifetime.unwrap_or_default())),
+        },
+        text: "How long a worker lives at most before it is replaced as with pm.max_requests, a time with s, m, h or d; 0 is for ever. \
+               Workers live for three quarters of it at least, and each for another time, so that not all are replaced together.",
     },
 ];

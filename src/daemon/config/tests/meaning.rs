@@ -55,6 +55,8 @@ fn the_least_configuration_and_its_defaults() {
                 },
                 start_timeout: Duration::from_secs(60),
                 max_requests: 0,
+                max_memory: 0,
+                max_lifetime: None,
                 request_terminate_timeout: None,
                 track_finished: false,
                 request_slowlog_timeout: None,
@@ -145,6 +147,8 @@ fn every_directive_of_a_pool() {
          pm.process_idle_timeout = 1m\n\
          pm.start_timeout = 2m\n\
          pm.max_requests = 500\n\
+         pm.max_memory = 200M\n\
+         pm.max_lifetime = 6h\n\
          request_terminate_timeout = 90s\n\
          request_terminate_timeout_track_finished = yes\n\
          request_slowlog_timeout = 5s\n\
@@ -216,6 +220,8 @@ fn every_directive_of_a_pool() {
             },
             start_timeout: Duration::from_secs(120),
             max_requests: 500,
+            max_memory: 200 << 20,
+            max_lifetime: Some(Duration::from_secs(6 * 3600)),
             request_terminate_timeout: Some(Duration::from_secs(90)),
             track_finished: true,
             request_slowlog_timeout: Some(Duration::from_secs(5)),

@@ -194,3 +194,32 @@ fn who_took_the_place_of_a_worn_out_worker_that_died_is_not_sent_away() {
     assert_eq!(world.retired(), 0);
     assert!(world.slots(State::Idle).len() >= 2);
 }
+
+/// Those that started together go one by one, each when the one that takes its place serves, and nobody wakes for it
+/// before.
+#[test]
+fn workers_that_have_grown_old_are_replaced_at_different_times() {
+    for mode in [STATIC, DYNAMIC] {
+        let timeouts = Timeouts {
+            lifetime: Some(3600 * SECOND),
+            ..TIMEOUTS
+        };
+        let mut world = World::new(limits(mode, 8), timeouts, true);
+        world.start = SECOND;
+        world.run(10 * SECOND);
+        let count = world.alive();
+        let (spawned, least) = (world.spawned(), world.slots(State::Idle).len());
+        assert_eq!(world.wakes_in(2600 * SECOND), 0, "{mode:?}");
+        let mut replaced = Vec::new();
+        for _ in 0..1000 {
+            let before = world.spawned();
+            world.run(SECOND);
+            replaced.push(world.spawned() - before);
+            let idle = world.slots(State::Idle).len();
+            assert!(idle + 1 >= least, "{mode:?}: {idle}");
+        }
+        assert_eq!(world.spawned() - spawned, count as usize, "{mode:?}");
+        assert_eq!(replaced.iter().max(), Some(&1), "{mode:?}");
+        assert_eq!(world.lost, 0);
+    }
+}

@@ -29,6 +29,7 @@ const FORK: Duration = Duration::from_micros(500);
 pub const TIMEOUTS: Timeouts = Timeouts {
     start: Duration::from_secs(5),
     terminate: None,
+    lifetime: None,
     control: Duration::from_secs(10),
 };
 
