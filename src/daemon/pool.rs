@@ -114,7 +114,7 @@ impl Pool {
         let board = Scoreboard::create(config.limits.max_children)?;
         board.set_generation(generation);
         common.epoll.add(
-            board.notice_fd(),
+            board.handle().notice,
             // Edge-triggered, since it is never read: a worker that holds it as well could empty it in between, and
             // let the read block.
             EpollEvent::new(
@@ -238,7 +238,7 @@ impl Pool {
             &self.config,
             listener.socket().as_fd(),
             self.listener.socket().as_fd(),
-            &self.board,
+            self.board.handle(),
         ))
     }
 
@@ -278,7 +278,7 @@ impl Pool {
 
     /// Leaves the master's poll set, its processes being gone, and gives its sockets up.
     pub fn leave(self, common: &Common) {
-        let _ = common.epoll.delete(self.board.notice_fd());
+        let _ = common.epoll.delete(self.board.handle().notice);
         if self.watches_listener {
             // Closing would not end that while another generation has the socket.
             let _ = common.epoll.delete(self.listener.socket());
@@ -441,7 +441,7 @@ impl Pool {
         Shared {
             pool: &self.config,
             listener: self.listener.socket().as_fd(),
-            board: &self.board,
+            board: self.board.handle(),
             generation: self.generation,
             pages: self.pages.as_deref(),
             notes: common.notes,

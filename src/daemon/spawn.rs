@@ -7,7 +7,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, pipe2};
 use preforkd_sys::channel::{self, Channel};
-use preforkd_sys::scoreboard::{Reporter, Scoreboard};
+use preforkd_sys::scoreboard::{Handle, Reporter};
 use preforkd_sys::{fork, handover, title};
 use preforkd_worker::hello::Hello;
 use preforkd_worker::log_file::LogFiles;
@@ -49,7 +49,7 @@ pub struct Shared<'a> {
     /// Its listening socket.
     pub listener: BorrowedFd<'a>,
     /// Its scoreboard.
-    pub board: &'a Scoreboard,
+    pub board: Handle<'a>,
     /// Its generation.
     pub generation: u32,
     /// The pages that its workers answer themselves.
@@ -88,8 +88,8 @@ pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
     let null = null()?;
     let mut keep = vec![
         shared.listener,
-        shared.board.memory_fd(),
-        shared.board.notice_fd(),
+        shared.board.memory,
+        shared.board.notice,
         ends.control.as_fd(),
     ];
     keep.extend(shared.logs.fds());
@@ -98,8 +98,8 @@ pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
         title::set(&format!("preforkd: pool {}", shared.pool.name));
         finish(confine(shared.pool).and_then(|()| {
             let settings = shared.worker_settings();
-            let reporter = Reporter::new(shared.board.try_clone()?, slot, shared.generation)?;
-            let mut application = Hello::new(settings.clone(), shared.board.try_clone()?);
+            let reporter = Reporter::new(shared.board.attach()?, slot, shared.generation)?;
+            let mut application = Hello::new(settings.clone(), shared.board.attach()?);
             let control = Channel::from_fd(ends.control.as_fd().try_clone_to_owned()?);
             let listener = shared.listener.try_clone_to_owned()?;
             run(
@@ -201,11 +201,7 @@ pub fn set_up_mold(
             Mount::Prefix(prefix) => Some(prefix.clone()),
         },
     };
-    let mut fds = vec![
-        shared.listener,
-        shared.board.memory_fd(),
-        shared.board.notice_fd(),
-    ];
+    let mut fds = vec![shared.listener, shared.board.memory, shared.board.notice];
     fds.extend(shared.logs.fds());
     mold.send(&ToMold::Setup(Box::new(setup)).encode(), &fds)
 }

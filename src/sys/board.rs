@@ -6,7 +6,7 @@
 
 use crate::tally::{Counts, Tally, Totals};
 use nix::libc;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use std::ffi::c_void;
 use std::io;
 use std::num::NonZeroUsize;
@@ -206,9 +206,14 @@ unsafe impl Send for Board {}
 unsafe impl Sync for Board {}
 
 impl Board {
-    /// Maps a board that `create` is about to fill, of zeroes and `length_for(slots)` bytes.
+    /// Maps a board that `create` is about to fill, of zeroes and `length_for(slots)` bytes, for this process alone: a
+    /// child that it forks has nothing there.
     pub(crate) fn map_new(memory: impl AsFd, slots: u32) -> io::Result<Self> {
         let board = Self::map(memory, length_for(slots)?, slots, ProtFlags::PROT_WRITE)?;
+        // SAFETY: the whole mapping, just made. In this process nothing changes. A forked child has a copy of this board
+        // and no memory behind it, which would be unsound to use: no closure that becomes a child captures a board but
+        // one mapped by `read_only` or in the child itself, by the `Handle` that it gets instead.
+        unsafe { madvise(board.memory, board.length.get(), MmapAdvise::MADV_DONTFORK)? };
         let header = board.header();
         header.slots.store(slots, Ordering::Relaxed);
         header.high.store(u32::MAX, Ordering::Relaxed);

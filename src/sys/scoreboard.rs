@@ -11,7 +11,8 @@
 //! eventfd, which is one open file for all: each write to it is a new event for an edge-triggered epoll.
 //!
 //! A worker runs code of the pool's user, who may scribble over the pool's board: readers take every value as possible
-//! nonsense, and the memory is sealed so that it cannot be shrunk under them.
+//! nonsense, and the memory is sealed so that it cannot be shrunk under them. Over that of another pool it cannot: what
+//! the master has mapped is not there in what it forks.
 
 use crate::board::{Board, length_for};
 use nix::errno::Errno;
@@ -37,6 +38,26 @@ pub struct Scoreboard {
     notice: EventFd,
 }
 
+/// A board's descriptors: all that a forked child has of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Handle<'a> {
+    /// The memory.
+    pub memory: BorrowedFd<'a>,
+    /// The eventfd that is written to when a notice becomes pending. It is never read: to be waited for edge-triggered.
+    pub notice: BorrowedFd<'a>,
+}
+
+impl Handle<'_> {
+    /// The board, mapped into this process.
+    ///
+    /// # Errors
+    /// The error of `dup(2)` or `mmap(2)`.
+    pub fn attach(self) -> io::Result<Scoreboard> {
+        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+        Scoreboard::attach(own(self.memory)?, own(self.notice)?)
+    }
+}
+
 impl Deref for Scoreboard {
     type Target = Board;
 
@@ -46,7 +67,8 @@ impl Deref for Scoreboard {
 }
 
 impl Scoreboard {
-    /// A new board with all slots vacant.
+    /// A new board with all slots vacant. It is this process's alone: children get its [`Handle`], since this mapping is
+    /// not there after a fork.
     ///
     /// # Errors
     /// `InvalidInput` for no slot or more than [`MAX_SLOTS`]; the error of the system call otherwise.
@@ -86,27 +108,13 @@ impl Scoreboard {
         })
     }
 
-    /// A second handle on the same board, for a child that will own it.
-    ///
-    /// # Errors
-    /// The error of `dup(2)` or `mmap(2)`.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Self::attach(
-            self.fd.try_clone()?,
-            self.notice.as_fd().try_clone_to_owned()?,
-        )
-    }
-
-    /// The descriptor of the memory, for [`Self::attach`] in another process.
+    /// What another process needs of it.
     #[must_use]
-    pub fn memory_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    /// The eventfd that is written to when a notice becomes pending. It is never read: to be waited for edge-triggered.
-    #[must_use]
-    pub fn notice_fd(&self) -> BorrowedFd<'_> {
-        self.notice.as_fd()
+    pub fn handle(&self) -> Handle<'_> {
+        Handle {
+            memory: self.fd.as_fd(),
+            notice: self.notice.as_fd(),
+        }
     }
 
     /// Which idle counts to hear of: fewer than `low`, or more than `high`.
@@ -166,7 +174,7 @@ mod tests {
     use nix::fcntl::OFlag;
 
     fn reporter(board: &Scoreboard, slot: u32) -> Reporter {
-        Reporter::new(board.try_clone().unwrap(), slot, 1).unwrap()
+        Reporter::new(board.handle().attach().unwrap(), slot, 1).unwrap()
     }
 
     fn noticed(board: &Scoreboard) -> bool {

@@ -186,7 +186,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     fn reporter(board: &Scoreboard, slot: u32) -> Reporter {
-        Reporter::new(board.try_clone().unwrap(), slot, 1).unwrap()
+        Reporter::new(board.handle().attach().unwrap(), slot, 1).unwrap()
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_total_never_goes_back_while_workers_come_and_go() {
         let board = Scoreboard::create(1).unwrap();
-        let reading = Board::read_only(board.memory_fd()).unwrap();
+        let reading = Board::read_only(board.handle().memory).unwrap();
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -1,12 +1,14 @@
 //! What an application can do to the master, which trusts none: it runs as the pool's user, with its worker's channel.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::thread;
 
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::Daemon;
-use crate::support::setup::Setup;
-use crate::support::wait::{PATIENCE, until_some};
+use crate::support::setup::{Setup, is_root};
+use crate::support::wait::{PATIENCE, until, until_some};
 
 /// Each path but `/pid` does harm.
 const HOSTILE: &str = r#"
@@ -85,4 +87,51 @@ fn workers_that_are_not_the_masters_children_are_let_go() {
     assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
     // Whether it got an answer is the worker's affair; that the daemon ended is what counts.
     let _ = in_flight.join().expect("the client does not panic");
+}
+
+/// The scoreboards that a process has mapped: their inodes, and whether it can write to them.
+fn boards(pid: i32) -> BTreeSet<(String, bool)> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("root may read it");
+    let boards = maps
+        .lines()
+        .filter(|map| map.contains("preforkd-scoreboard"));
+    let words = boards.map(|map| map.split_whitespace().collect::<Vec<_>>());
+    words
+        .map(|words| (words[4].to_owned(), words[1].contains('w')))
+        .collect()
+}
+
+/// The master has the boards of all pools. What it forks has its own alone, and who only shows them cannot write.
+#[test]
+fn no_process_can_write_over_the_scoreboard_of_another_pool() {
+    if !is_root() {
+        return;
+    }
+    let pool =
+        |name: &str| format!("app = hello\n{ONE}\npm.status_listen = @DIR@/{name}-status.sock");
+    let daemon = Setup::new()
+        .pool("one", &pool("one"))
+        .pool("other", &pool("other"))
+        .start();
+    let mut of_workers = BTreeSet::new();
+    for name in ["one", "other"] {
+        let answer = daemon.address(name).get("/").expect("the pool answers");
+        assert_eq!(answer.status, 200);
+        let of_worker = boards(daemon.worker_pids(name)[0]);
+        assert_eq!(of_worker.len(), 1, "{of_worker:?}");
+        of_workers.extend(of_worker);
+    }
+    assert_eq!(boards(daemon.pid()), of_workers);
+    let mut service = Vec::new();
+    until("the status service has the boards", || {
+        service = daemon.titled("preforkd: status service");
+        service
+            .first()
+            .is_some_and(|service| boards(service.pid).len() == 2)
+    });
+    let shown: BTreeSet<_> = of_workers
+        .into_iter()
+        .map(|(inode, _)| (inode, false))
+        .collect();
+    assert_eq!(boards(service[0].pid), shown);
 }

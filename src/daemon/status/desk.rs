@@ -4,7 +4,7 @@ use super::pages;
 use crate::config::{Listen, Pool};
 use preforkd_sys::board::Board;
 use preforkd_sys::queue::{Gauge, Queue, Target};
-use preforkd_sys::scoreboard::Scoreboard;
+use preforkd_sys::scoreboard::Handle;
 use preforkd_worker::allowed::AllowedClients;
 use preforkd_worker::status::Pages;
 use std::io;
@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Where the status service answers for one pool, and what it looks at for it.
 ///
-/// Of the pool's own things it holds no descriptor but a TCP socket, whose queue is told by nothing else. The memory it
-/// has from the master by the fork, the master's boards among it, it does not use.
+/// Of the pool's own things it holds no descriptor but a TCP socket, whose queue is told by nothing else, and no memory
+/// that it could write to.
 #[derive(Debug)]
 pub struct Desk {
     /// The pages it answers.
@@ -40,7 +40,7 @@ impl Desk {
         pool: &Pool,
         listener: BorrowedFd<'_>,
         queue: BorrowedFd<'_>,
-        board: &Scoreboard,
+        board: Handle<'_>,
     ) -> io::Result<Self> {
         let target = Target::of(queue)?;
         let queue = match target {
@@ -50,7 +50,7 @@ impl Desk {
         let path = pool.status_path.clone().unwrap_or_else(|| "/".to_owned());
         Ok(Self {
             pages: pages(pool, Some(path)),
-            board: Board::read_only(board.memory_fd())?,
+            board: Board::read_only(board.memory)?,
             listener: listener.try_clone_to_owned()?,
             is_unix: matches!(pool.status_listen, Some(Listen::Unix(_))),
             allowed: pool.allowed_clients.clone(),

@@ -215,7 +215,7 @@ mod tests {
         let facts = facts();
         let start = board.totals(0).started;
         let at = |milliseconds: u64| start + milliseconds * 1_000_000;
-        let worker = Reporter::new(board.try_clone().unwrap(), 1, 1).unwrap();
+        let worker = Reporter::new(board.handle().attach().unwrap(), 1, 1).unwrap();
         let seen = |now: u64| {
             let snapshot = Snapshot::take(&board, &facts, Queue::default(), now, true);
             assert_eq!(snapshot.workers.len(), 1);
