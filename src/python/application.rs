@@ -12,25 +12,25 @@ use crate::body::{self, Body};
 use crate::environ::{Environ, Refusal, Request};
 use crate::failure;
 use crate::file_wrapper::FileWrapper;
-use crate::input::Input;
+use crate::handles::Handles;
 use crate::respond::{Failure, respond};
 use crate::stack::Stack;
-use crate::start_response::Responder;
 use crate::stray;
-use crate::transaction::{State, Transaction};
+use crate::transaction::State;
 use preforkd_worker::message::MoldSettings;
 use preforkd_worker::trace::Tracer;
 use preforkd_worker::{Application, Blocking, Exchange, exchange};
 use pyo3::exceptions::{PyConnectionError, PyTimeoutError};
 use pyo3::types::{PyDict, PyList, PyTuple};
 use pyo3::{ffi, intern, prelude::*};
-use std::sync::Arc;
 
 /// A Python application in a worker.
 #[derive(Debug)]
 pub(crate) struct Wsgi {
     callable: Py<PyAny>,
     environ: Environ,
+    /// Those of the last request.
+    handles: Option<Handles>,
 }
 
 impl Wsgi {
@@ -57,6 +57,7 @@ impl Wsgi {
         Ok(Self {
             environ: Environ::new(&constants, settings.mount.clone())?,
             callable: callable.unbind(),
+            handles: None,
         })
     }
 
@@ -75,12 +76,22 @@ impl Wsgi {
                 return exchange;
             }
         };
-        let transaction = Arc::new(Transaction::new(
-            exchange,
-            body,
-            Answer::new(request.is_head),
-        ));
-        let outcome = call(py, &self.callable, &request.environ, &transaction);
+        let handles = match self.handles.take().filter(Handles::are_free) {
+            Some(handles) => handles,
+            None => match Handles::new(py) {
+                Ok(handles) => handles,
+                Err(raised) => {
+                    if internal_error(py, &mut exchange, &raised).is_err() {
+                        exchange.abort();
+                    }
+                    return exchange;
+                }
+            },
+        };
+        let handles = self.handles.insert(handles);
+        let transaction = &handles.transaction;
+        transaction.begin(exchange, body, Answer::new(request.is_head));
+        let outcome = call(py, &self.callable, &request.environ, handles);
         let Some(mut state) = transaction.take(py) else {
             unreachable!("only this function ends a transaction, once");
         };
@@ -114,8 +125,13 @@ impl Wsgi {
             Some(length) => Body::announced(length),
             None => {
                 let body = Body::measured(exchange).map_err(|error| unreadable(exchange, error))?;
-                declare(&request.environ, body.length())
-                    .map_err(|raised| internal_error(py, exchange, &raised))?;
+                if body.length() > 0 {
+                    let length = body.length().to_string();
+                    request
+                        .environ
+                        .set_item(intern!(py, "CONTENT_LENGTH"), length)
+                        .map_err(|raised| internal_error(py, exchange, &raised))?;
+                }
                 body
             }
         };
@@ -194,15 +210,11 @@ fn call(
     py: Python<'_>,
     callable: &Py<PyAny>,
     environ: &Bound<'_, PyDict>,
-    transaction: &Arc<Transaction>,
+    handles: &Handles,
 ) -> Result<(), Failure> {
-    environ.set_item(
-        intern!(py, "wsgi.input"),
-        Bound::new(py, Input(Arc::clone(transaction)))?,
-    )?;
-    let start_response = Bound::new(py, Responder(Arc::clone(transaction)))?
-        .getattr(intern!(py, "start_response"))?;
-    let returned = callable.bind(py).call1((environ, start_response));
+    let transaction = &handles.transaction;
+    environ.set_item(intern!(py, "wsgi.input"), &handles.input)?;
+    let returned = callable.bind(py).call1((environ, &handles.start_response));
     let returned = stray::sort_out(py, returned)?;
     let outcome = respond(transaction, &returned);
     if let Err(raised) = close(&returned) {
@@ -223,18 +235,6 @@ pub(crate) fn close(returned: &Bound<'_, PyAny>) -> PyResult<()> {
         stray::sort_out(returned.py(), close.call0())?;
     }
     Ok(())
-}
-
-/// Says the length of a body that was measured.
-fn declare(environ: &Bound<'_, PyDict>, length: u64) -> PyResult<()> {
-    let key = intern!(environ.py(), "CONTENT_LENGTH");
-    if length > 0 {
-        environ.set_item(key, length.to_string())
-    } else if environ.contains(key)? {
-        environ.set_item(key, "")
-    } else {
-        Ok(())
-    }
 }
 
 /// Answers a request whose body of unknown length could not be read.

@@ -50,6 +50,8 @@ struct Seen {
     name: Name,
     /// Bytes of the encoded pair.
     length: usize,
+    /// Another parameter of this name comes after it, and counts instead.
+    overridden: bool,
 }
 
 /// The name of a parameter.
@@ -272,7 +274,12 @@ impl Environ {
         }
         let mut change = Change::Plain;
         let mut same = common_prefix(last, params);
-        for Seen { name, length } in &mut self.seen {
+        for Seen {
+            name,
+            length,
+            overridden,
+        } in &mut self.seen
+        {
             if let Some(left) = same.checked_sub(*length) {
                 same = left;
                 last = &last[*length..];
@@ -287,7 +294,7 @@ impl Environ {
             if before != now {
                 return Ok(Change::Names);
             }
-            if !iter(rest).any(|(later, _)| later == now) {
+            if !*overridden {
                 put(self.base.bind(py), name, value)?;
             }
             if name.role.is_known() {
@@ -314,9 +321,23 @@ impl Environ {
         while let Some((name, value, rest)) = pairs::split_first(left) {
             let name = self.name(py, name)?;
             put(self.base.bind(py), &name, value)?;
-            let length = left.len() - rest.len();
-            self.seen.push(Seen { name, length });
+            self.seen.push(Seen {
+                name,
+                length: left.len() - rest.len(),
+                overridden: false,
+            });
             left = rest;
+        }
+        // More are not remembered; without that bound this would be much work.
+        if self.seen.len() <= MAX_PAIRS {
+            let mut left = params;
+            for seen in &mut self.seen {
+                let Some((name, _, rest)) = pairs::split_first(left) else {
+                    break;
+                };
+                seen.overridden = iter(rest).any(|(later, _)| later == name);
+                left = rest;
+            }
         }
         Ok(())
     }
@@ -374,9 +395,13 @@ impl Environ {
                 environ.set_item(key, default)?;
             }
         }
+        let content_length = decimal(known.content_length);
+        if content_length.is_none() && !known.content_length.is_empty() {
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), intern!(py, ""))?;
+        }
         Ok(Facts {
             is_head: known.method == b"HEAD",
-            content_length: decimal(known.content_length),
+            content_length,
         })
     }
 }

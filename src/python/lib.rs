@@ -15,7 +15,7 @@
 //! * [`worker`]: what a forked process does until it leaves
 //! * [`application`]: one request from its parameters to its end
 //! * [`environ`], [`mount`]: the dictionary that the application gets
-//! * [`transaction`]: what the objects of one request share
+//! * [`transaction`], [`handles`]: what the objects of one request share, and those objects
 //! * [`input`], [`body`]: the request's body
 //! * [`start_response`], [`head`]: the beginning of the answer
 //! * [`respond`], [`answer`]: the rest of it
@@ -31,6 +31,7 @@ mod connections;
 mod environ;
 mod failure;
 mod file_wrapper;
+mod handles;
 mod head;
 mod input;
 mod loading;

@@ -8,28 +8,44 @@ use crate::head::{Head, Mistake};
 use crate::input::exchange_exception;
 use crate::transaction::Transaction;
 use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// The object whose methods an application calls.
+/// The object whose method is `start_response`.
 #[pyclass(frozen, module = "preforkd")]
-pub(crate) struct Responder(pub(crate) Arc<Transaction>);
+pub(crate) struct Responder {
+    transaction: Arc<Transaction>,
+    write: Py<PyAny>,
+}
+
+impl Responder {
+    /// Of one transaction.
+    pub(crate) fn new(py: Python<'_>, transaction: Arc<Transaction>) -> PyResult<Self> {
+        let writer = Bound::new(py, Writer(Arc::clone(&transaction)))?;
+        let write = writer.getattr(intern!(py, "write"))?.unbind();
+        Ok(Self { transaction, write })
+    }
+
+    /// What `start_response` returns.
+    pub(crate) fn write(&self) -> &Py<PyAny> {
+        &self.write
+    }
+}
 
 #[pymethods]
 impl Responder {
     #[pyo3(signature = (status, headers, exc_info = None, /))]
-    fn start_response<'py>(
-        this: &Bound<'py, Self>,
-        status: &Bound<'py, PyAny>,
-        headers: &Bound<'py, PyAny>,
-        exc_info: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = this.py();
-        let (has_head, is_sent) = this
-            .get()
-            .0
+    fn start_response(
+        &self,
+        status: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        exc_info: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let (has_head, is_sent) = self
+            .transaction
             .with(|state| (state.answer.has_head(), state.answer.is_sent()))?;
         match exc_info {
             Some(raised) if is_sent => return Err(raised_before(raised)?),
@@ -41,10 +57,17 @@ impl Responder {
             _ => {}
         }
         let head = head(status, headers)?;
-        this.get().0.with(|state| state.answer.set_head(head))?;
-        this.getattr(pyo3::intern!(py, "write"))
+        self.transaction.with(|state| state.answer.set_head(head))?;
+        Ok(self.write.clone_ref(status.py()))
     }
+}
 
+/// The object whose method is `write`.
+#[pyclass(frozen, module = "preforkd")]
+struct Writer(Arc<Transaction>);
+
+#[pymethods]
+impl Writer {
     #[pyo3(signature = (data, /))]
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let data = block(data)?;

@@ -1,7 +1,7 @@
 //! What the objects of one request share: the exchange, the body and the answer.
 //!
-//! The request takes the exchange back when it ends; from then on the objects are of no use and say so. Only one thread
-//! can be inside at a time. Another gets an error instead of waiting, since the one inside may itself wait for the
+//! The request takes the exchange back when it ends; from then on the objects are of no use and say so, unless they are
+//! used again for the next request. Only one thread can be inside at a time. Another gets an error instead of waiting, since the one inside may itself wait for the
 //! client, and since two that read one body have made a mistake anyhow.
 
 use crate::answer::Answer;
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// One request, as long as it lasts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Transaction(Mutex<Option<State>>);
 
 /// The parts of a request.
@@ -30,13 +30,13 @@ pub(crate) struct State {
 
 impl Transaction {
     /// A request begins.
-    pub(crate) fn new(exchange: Box<Exchange>, body: Body, answer: Answer) -> Self {
-        Self(Mutex::new(Some(State {
+    pub(crate) fn begin(&self, exchange: Box<Exchange>, body: Body, answer: Answer) {
+        *self.lock() = Some(State {
             exchange,
             body,
             answer,
             failed: false,
-        })))
+        });
     }
 
     /// Works on the state. `work` must not call Python code, which might come back here.

@@ -162,31 +162,28 @@ def unread(environ):
     return environ["wsgi.input"].read(4).decode()
 
 
-@plain
-def keep(environ):
-    kept.update(environ)
-    return "kept"
-
-
-def keep_functions(environ, start_response):
-    kept["start_response"] = start_response
-    kept["write"] = start_response("200 OK", TEXT)
+def keep(environ, start_response):
+    write = start_response("200 OK", TEXT)
+    objects = {"input": environ["wsgi.input"], "start_response": start_response, "write": write}
+    kept.clear()
+    for name in environ["QUERY_STRING"].split("+"):
+        kept[name] = objects[name]
     return [b"kept"]
 
 
 @plain
 def use_kept(environ):
     told = []
-    for use in (
-        lambda: kept["wsgi.input"].read(),
-        lambda: kept["wsgi.input"].readline(),
-        lambda: kept["start_response"]("200 OK", []),
-        lambda: kept["write"](b"smuggled"),
+    for name, use in (
+        ("input", lambda: kept["input"].read()),
+        ("start_response", lambda: kept["start_response"]("200 OK", [])),
+        ("write", lambda: kept["write"](b"smuggled")),
     ):
-        try:
-            use()
-        except ValueError as error:
-            told.append(str(error))
+        if name in kept:
+            try:
+                use()
+            except ValueError as error:
+                told.append(str(error))
     return f"{told.count('the request has ended')} {environ['wsgi.input'].read().decode()}"
 
 

@@ -6,18 +6,32 @@ use super::*;
 fn objects_of_an_ended_request_are_of_no_use() {
     let (_daemon, address) = start();
     let mut connection = address.connect().expect("the pool listens");
-    for (request, expected) in [
-        (Request::post("/keep", b"old body"), "kept"),
-        (Request::get("/keep_functions"), "kept"),
-        (Request::post("/use_kept", b"new body"), "4 new body"),
+    // Each alone as well: any one of them must keep its own request.
+    for (names, refused) in [
+        ("input", 1),
+        ("start_response", 1),
+        ("write", 1),
+        ("input+start_response+write", 3),
     ] {
-        connection
-            .send(&request.bytes(1, KEEP_CONN))
-            .expect("it is open");
-        assert_eq!(
-            connection.answer().expect("the pool answers").text(),
-            expected
-        );
+        for (request, expected) in [
+            (
+                Request::post(&format!("/keep?{names}"), b"old body"),
+                "kept".to_owned(),
+            ),
+            (
+                Request::post("/use_kept", b"new body"),
+                format!("{refused} new body"),
+            ),
+        ] {
+            connection
+                .send(&request.bytes(1, KEEP_CONN))
+                .expect("it is open");
+            assert_eq!(
+                connection.answer().expect("the pool answers").text(),
+                expected,
+                "{names}"
+            );
+        }
     }
 }
 
