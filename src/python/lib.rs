@@ -21,13 +21,14 @@
 //! * [`respond`], [`answer`]: the rest of it
 //! * [`file_wrapper`]: what an application may wrap a file in
 //! * [`stray`]: children of the application that must not become workers
-//! * [`stack`]: where the application is, for the slow log
+//! * [`stack`], [`dump`]: where the application is, for the slow log
 //! * [`failure`]: what the log and the client get when something goes wrong
 
 mod answer;
 mod application;
 mod body;
 mod connections;
+mod dump;
 mod environ;
 mod failure;
 mod file_wrapper;

@@ -2,18 +2,14 @@
 //!
 //! With the interpreter's lock its frames can be read like any other object. An application that runs Python code, or
 //! waits as Python's own functions wait, lets go of the lock soon. One that does not is in C code which keeps it, and
-//! then no frame changes: the function that `faulthandler` reads stacks with, which needs no lock, reads them soundly.
-//! Not every version of Python exports it; where it is missing, what the kernel shows has to do.
+//! then no frame changes: [`Dump`], which needs no lock, reads them soundly.
 
+use crate::dump::Dump;
 use nix::libc;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use preforkd_sys::signals;
 use preforkd_worker::trace::{KernelView, Tracer, call};
 use pyo3::prelude::*;
 use pyo3::{ffi, types::PyDict};
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -27,19 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Room for the stack of a thread that reads frames.
 const STACK: usize = 512 * 1024;
 
-/// `void (int fd, PyThreadState *)`: writes the stack of a thread, without the lock, allocating nothing.
-type Dump = unsafe extern "C" fn(libc::c_int, *mut ffi::PyThreadState);
-
-/// What [`Dump`] is called in versions of Python that export it.
-const DUMPS: [&std::ffi::CStr; 2] = [c"_Py_DumpTraceback", c"PyUnstable_DumpTraceback"];
-
 /// The stack of the thread that serves requests.
 #[derive(Debug)]
 pub(crate) struct Stack {
     /// The thread as Python knows it.
     ident: libc::c_ulong,
-    /// The address of its state, which lasts as long as the thread: to the end of the process.
-    state: usize,
     dump: Option<Dump>,
     /// A thread that was started earlier still waits for the lock.
     waits: Arc<AtomicBool>,
@@ -47,14 +35,11 @@ pub(crate) struct Stack {
 
 impl Stack {
     /// Of the calling thread.
-    pub(crate) fn of_this_thread(_py: Python<'_>) -> Self {
-        // SAFETY: the token says that this thread has a state and the lock; neither call does more than look.
-        let (ident, state) =
-            unsafe { (ffi::PyThread_get_thread_ident(), ffi::PyThreadState_Get()) };
+    pub(crate) fn of_this_thread(py: Python<'_>) -> Self {
         Self {
-            ident,
-            state: state as usize,
-            dump: DUMPS.iter().find_map(|name| find(name)),
+            // SAFETY: it does nothing but look.
+            ident: unsafe { ffi::PyThread_get_thread_ident() },
+            dump: Dump::new(py),
             waits: Arc::default(),
         }
     }
@@ -83,21 +68,16 @@ impl Stack {
     }
 
     /// The frames as `faulthandler` sees them; None when this Python does not let us.
-    fn without_lock(&self, depth: usize) -> Option<Vec<String>> {
-        let dump = self.dump?;
-        let mut file = File::from(memfd_create(c"stack", MFdFlags::MFD_CLOEXEC).ok()?);
-        // SAFETY: the state is that of a thread that lives as long as the process. Its frames stand still: they change
-        // only under the lock, for which somebody has waited long enough for any thread that runs Python code to let go.
-        unsafe { dump(file.as_raw_fd(), self.state as *mut ffi::PyThreadState) };
-        let mut text = Vec::new();
-        file.rewind().ok()?;
-        file.read_to_end(&mut text).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        let calls = text.lines().filter_map(|line| line.strip_prefix("  "));
-        Some(without_bootstrap(
+    fn without_lock(&mut self, depth: usize) -> Option<Vec<String>> {
+        let dump = self.dump.as_mut()?;
+        // SAFETY: somebody has waited for the lock, long enough for any thread that runs Python code to let go of it.
+        let text = unsafe { dump.write() }.ok()?;
+        let calls = calls_of(self.ident, &text);
+        let calls = without_bootstrap(
             calls.enumerate().map(|(place, line)| parse(place, line)),
             depth,
-        ))
+        );
+        Some(calls).filter(|calls| !calls.is_empty())
     }
 }
 
@@ -111,13 +91,6 @@ impl Tracer for Stack {
                 std::iter::once(why.to_owned()).chain(kernel).collect()
             })
     }
-}
-
-fn find(name: &std::ffi::CStr) -> Option<Dump> {
-    // SAFETY: the name ends with a NUL; looking a symbol up changes nothing.
-    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    // SAFETY: under these names every Python that exports them has a function with this signature.
-    (!symbol.is_null()).then(|| unsafe { std::mem::transmute::<*mut libc::c_void, Dump>(symbol) })
 }
 
 /// The frames of a thread, the innermost first. Runs no Python code: neither that of an import hook nor, by collecting
@@ -161,6 +134,13 @@ fn read_frames(py: Python<'_>, ident: libc::c_ulong, depth: usize) -> PyResult<V
         frame = Some(this.getattr("f_back")?).filter(|back| !back.is_none());
     }
     Ok(without_bootstrap(calls.into_iter(), depth))
+}
+
+/// The lines of a thread's calls in what `faulthandler` writes of all threads.
+fn calls_of(ident: libc::c_ulong, text: &str) -> impl Iterator<Item = &str> {
+    let head = format!("hread 0x{ident:0width$x} ", width = 2 * size_of_val(&ident));
+    let from_head = text.lines().skip_while(move |line| !line.contains(&head));
+    from_head.skip(1).map_while(|line| line.strip_prefix("  "))
 }
 
 /// `File "/srv/app.py", line 7 in view`, in the form of the slow log.

@@ -60,7 +60,8 @@ pub trait Application {
         std::process::id()
     }
 
-    /// What tells where it is while it serves. The thread that is going to serve asks for it, once.
+    /// What tells where it is while it serves. The thread that is going to serve asks for it, once, if anybody is to be
+    /// told.
     fn tracer(&self) -> Box<dyn trace::Tracer> {
         Box::new(trace::KernelView::of(std::process::id()))
     }

@@ -13,7 +13,6 @@ use crate::message::{FromWorker, ToWorker, WorkerSettings};
 use crate::overdue::{SlowLog, Witness};
 use crate::status::reception::Reception;
 use crate::status::summary;
-use crate::trace::Tracer;
 use crate::watchdog::{Timeouts, Watch, Watchdog};
 use crate::wear::{Wear, Worn};
 use crate::{Application, message};
@@ -58,7 +57,7 @@ pub struct Equipment {
 /// What makes a worker impossible: no epoll instance, a control channel that fails.
 pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Result<()> {
     signals::ignore_sigpipe();
-    let mut worker = Worker::new(equipment, application.tracer())?;
+    let mut worker = Worker::new(equipment, application)?;
     worker.tell(&FromWorker::Ready)?;
     let served = match worker.settings.pages.clone() {
         None => worker.serve(application),
@@ -101,7 +100,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(equipment: Equipment, tracer: Box<dyn Tracer>) -> io::Result<Self> {
+    fn new(equipment: Equipment, application: &impl Application) -> io::Result<Self> {
         let Equipment {
             control,
             listener,
@@ -133,7 +132,7 @@ impl Worker {
                 slow_log.clone(),
                 Arc::clone(&control),
                 Arc::clone(&reporter),
-                tracer,
+                application.tracer(),
             );
             let watchdog = Watchdog::start(timeouts, Arc::clone(&watch), witness)?;
             (Some(watchdog), Some(watch))
