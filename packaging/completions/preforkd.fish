@@ -38,6 +38,7 @@ complete -c preforkd -n "__fish_preforkd_needs_command" -f -a "run" -d 'Run in t
 complete -c preforkd -n "__fish_preforkd_needs_command" -f -a "check" -d 'Check the configuration (as -t does)'
 complete -c preforkd -n "__fish_preforkd_needs_command" -f -a "config" -d 'Check the configuration and print every value in effect (as -tt does)'
 complete -c preforkd -n "__fish_preforkd_needs_command" -f -a "status" -d 'Print what the pools are doing, as their status pages tell it'
+complete -c preforkd -n "__fish_preforkd_needs_command" -f -a "reload" -d 'Have the running master reload, wait for what comes of it, and say why if the old workers go on'
 complete -c preforkd -n "__fish_preforkd_using_subcommand run" -s y -l fpm-config -l config -d 'Read the configuration from FILE [default: /etc/preforkd/preforkd.conf, or etc/preforkd.conf in the folder of -p]' -r -F
 complete -c preforkd -n "__fish_preforkd_using_subcommand run" -s p -l prefix -d 'Let relative paths of the configuration start at DIR' -r -f -a "(__fish_complete_directories)"
 complete -c preforkd -n "__fish_preforkd_using_subcommand run" -s g -l pid -d 'Write the master\'s pid to FILE, if the configuration names no file for it' -r -F
@@ -64,3 +65,9 @@ complete -c preforkd -n "__fish_preforkd_using_subcommand status" -l json -d 'Pr
 complete -c preforkd -n "__fish_preforkd_using_subcommand status" -s O -l force-stderr -d 'Log to standard error in the foreground, whatever error_log says, also if it is no terminal'
 complete -c preforkd -n "__fish_preforkd_using_subcommand status" -s R -l allow-to-run-as-root -d 'Let pools run as root'
 complete -c preforkd -n "__fish_preforkd_using_subcommand status" -s h -l help -d 'Print help and exit, also as -? (--help: with every directive)'
+complete -c preforkd -n "__fish_preforkd_using_subcommand reload" -s y -l fpm-config -l config -d 'Read the configuration from FILE [default: /etc/preforkd/preforkd.conf, or etc/preforkd.conf in the folder of -p]' -r -F
+complete -c preforkd -n "__fish_preforkd_using_subcommand reload" -s p -l prefix -d 'Let relative paths of the configuration start at DIR' -r -f -a "(__fish_complete_directories)"
+complete -c preforkd -n "__fish_preforkd_using_subcommand reload" -s g -l pid -d 'Write the master\'s pid to FILE, if the configuration names no file for it' -r -F
+complete -c preforkd -n "__fish_preforkd_using_subcommand reload" -s O -l force-stderr -d 'Log to standard error in the foreground, whatever error_log says, also if it is no terminal'
+complete -c preforkd -n "__fish_preforkd_using_subcommand reload" -s R -l allow-to-run-as-root -d 'Let pools run as root'
+complete -c preforkd -n "__fish_preforkd_using_subcommand reload" -s h -l help -d 'Print help and exit, also as -? (--help: with every directive)'

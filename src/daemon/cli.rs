@@ -11,6 +11,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use nix::unistd::Uid;
 
 use crate::config::Surroundings;
+use crate::control::Scope;
 
 /// The configuration that is read when the command line names none.
 pub const DEFAULT_FILE: &str = "/etc/preforkd/preforkd.conf";
@@ -120,6 +121,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have the running master reload, wait for what comes of it, and say why if the old workers go on
+    Reload {
+        /// The pool; all of them if none is named
+        pool: Option<String>,
+    },
 }
 
 /// What the process is to do.
@@ -137,6 +143,11 @@ pub enum Task {
         pool: Option<String>,
         /// What is asked of the status page.
         query: String,
+    },
+    /// Have the running master reload.
+    Reload {
+        /// What of it.
+        scope: Scope,
     },
 }
 
@@ -170,6 +181,9 @@ impl Cli {
                     query: asked.map(|(_, word)| *word).collect::<Vec<_>>().join("&"),
                 }
             }
+            (Some(Command::Reload { pool }), _) => Task::Reload {
+                scope: Scope::of(pool.clone()),
+            },
             (Some(Command::Config), _) | (_, 2..) => Task::Show,
             (Some(Command::Check), _) | (_, 1) => Task::Check,
             (Some(Command::Run) | None, 0) => Task::Run,
@@ -214,12 +228,27 @@ pub enum Exit {
     Success = 0,
     /// The command line is wrong.
     Usage = 64,
-    /// A pool does not tell its status.
+    /// A pool does not tell its status; the master cannot be told to reload.
     Unavailable = 69,
-    /// The daemon did not get ready in the background.
+    /// The daemon did not get ready in the background; new workers did not get ready for a reload.
     Software = 70,
     /// The configuration is wrong, or what it asks for cannot be set up.
     Config = 78,
+}
+
+impl Exit {
+    /// What another process of this program says that this one is to exit with.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        let all = [
+            Self::Success,
+            Self::Usage,
+            Self::Unavailable,
+            Self::Software,
+            Self::Config,
+        ];
+        all.into_iter().find(|exit| *exit as u8 == number)
+    }
 }
 
 impl From<&clap::Error> for Exit {
@@ -303,6 +332,14 @@ mod tests {
             (&["run"], Task::Run, Some(false)),
             (&["check"], Task::Check, None),
             (&["config"], Task::Show, None),
+            (&["reload"], Task::Reload { scope: Scope::All }, None),
+            (
+                &["reload", "a"],
+                Task::Reload {
+                    scope: Scope::Pool("a".into()),
+                },
+                None,
+            ),
             (
                 &["-nd", "a=b", "-c", "/php.ini", "-e", "-d", "x"],
                 Task::Run,
@@ -338,6 +375,7 @@ mod tests {
             &["-x"][..],
             &["stray"],
             &["check", "stray"],
+            &["reload", "a", "b"],
             &["-y"],
             &["--colour"],
         ] {

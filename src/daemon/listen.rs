@@ -162,7 +162,7 @@ impl Inherited {
             .and_then(UnixAddr::path)
             .map(Path::to_path_buf);
         tracing::info!(
-            "closing inherited socket fd={}, no pool's",
+            "closing inherited socket fd={}, which the configuration does not have",
             self.socket.as_raw_fd()
         );
         if let Some(path) = path.filter(|_| self.is_ours) {
@@ -309,19 +309,7 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
         address: address.to_owned(),
         error,
     };
-    make_way(path, address)?;
-    let socket = socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .map_err(system)?;
-    let unix_address = UnixAddr::new(path).map_err(system)?;
-    let before = umask(Mode::from_bits_truncate(0o777 & !pool.listen_mode));
-    let bound = bind(socket.as_raw_fd(), &unix_address);
-    umask(before);
-    bound.map_err(system)?;
+    let socket = bind_unix(SockType::Stream, path, pool.listen_mode, address)?;
     let file = SocketFile::at(path);
     let io = |error: io::Error| system(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
     match &file {
@@ -332,8 +320,61 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
     Ok(Listener { socket, file })
 }
 
-/// Removes a socket that nobody listens on any more.
-fn make_way(path: &Path, address: &str) -> Result<(), Error> {
+/// A socket whose file nobody gets at for whom `mode` is not meant.
+fn bind_unix(kind: SockType, path: &Path, mode: u32, address: &str) -> Result<OwnedFd, Error> {
+    let system = |error| Error::System {
+        address: address.to_owned(),
+        error,
+    };
+    make_way(kind, path, address)?;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, kind, flags, None).map_err(system)?;
+    let unix_address = UnixAddr::new(path).map_err(system)?;
+    let before = umask(Mode::from_bits_truncate(0o777 & !mode));
+    let bound = bind(socket.as_raw_fd(), &unix_address);
+    umask(before);
+    bound.map_err(system)?;
+    Ok(socket)
+}
+
+/// Listens for commands on `path`, if there is one: with the socket that the program before left if that has the path,
+/// else with one of whole messages that only the master's own user, and root, can connect to.
+///
+/// # Errors
+/// See [`Error`].
+pub fn control(path: Option<&Path>, before: Option<OwnedFd>) -> Result<Option<Listener>, Error> {
+    let address = path.map(|path| Listen::Unix(path.to_path_buf()));
+    let is_it = |socket: &OwnedFd| {
+        address
+            .as_ref()
+            .is_some_and(|path| listens_on(socket, path))
+    };
+    let (same, other) = match before {
+        Some(socket) if is_it(&socket) => (Some(socket), None),
+        other => (None, other),
+    };
+    if let Some(socket) = other {
+        let is_ours = true;
+        Inherited { socket, is_ours }.close();
+    }
+    let Some(path) = path else { return Ok(None) };
+    let name = path.display().to_string();
+    let system = |error| Error::System {
+        address: name.clone(),
+        error,
+    };
+    let socket = match same {
+        Some(socket) => socket,
+        None => bind_unix(SockType::SeqPacket, path, 0o600, &name)?,
+    };
+    let file = SocketFile::at(path);
+    listen(&socket, Backlog::MAXCONN).map_err(system)?;
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
+    Ok(Some(Listener { socket, file }))
+}
+
+/// Removes a socket of this kind that nobody listens on any more.
+fn make_way(kind: SockType, path: &Path, address: &str) -> Result<(), Error> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else {
         // Nothing is there; what else is wrong, binding will tell.
         return Ok(());
@@ -347,7 +388,7 @@ fn make_way(path: &Path, address: &str) -> Result<(), Error> {
     };
     let probe = socket(
         AddressFamily::Unix,
-        SockType::Stream,
+        kind,
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         None,
     )

@@ -9,6 +9,7 @@
 //! * [`pool`]: a pool at run time
 //! * [`bounds`]: what holds for all pools together
 //! * [`reload`]: a new generation of each pool
+//! * [`control`]: commands to the master, and what has come of them
 //! * [`upgrade`] and [`elders`]: another program under the same pid
 //! * [`spawn`] and [`confine`]: making processes
 //! * [`status`]: the pages about pools
@@ -26,6 +27,7 @@ mod bounds;
 mod cli;
 mod config;
 mod confine;
+mod control;
 mod daemonize;
 #[cfg(test)]
 mod docs;
@@ -74,6 +76,9 @@ fn main() -> Exit {
     log::install();
     let file = cli.file();
     let (path, surroundings) = (file.clone(), cli.surroundings());
+    if let Task::Reload { scope } = cli.task() {
+        return control::reload(config::control(&path, &surroundings), &scope);
+    }
     let read = move || config::load(&path, &surroundings);
     let config = match read() {
         Ok(config) => config,

@@ -6,6 +6,7 @@
 
 use crate::bounds::{self, Room};
 use crate::config::{self, Config, Global, LogLevel, Problems};
+use crate::control::Control;
 use crate::elders::Elders;
 use crate::listen::Sockets;
 use crate::log::{self, ALERT};
@@ -49,13 +50,16 @@ pub(crate) struct Master {
     pub(crate) next_pool: u32,
     pub(crate) read: Read,
     pub(crate) reload: Option<Reload>,
-    /// A reload was asked for while another went on.
-    pub(crate) reload_again: bool,
+    /// A signal has asked for a reload that has not begun.
+    pub(crate) reload_asked: bool,
+    pub(crate) control: Control,
     pub(crate) signals: SignalDelivery<UnixStream, SignalOnly>,
     pub(crate) notifier: Notifier,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) phase: Phase,
     pub(crate) announced: bool,
+    /// It has taken the place of another program.
+    pub(crate) is_successor: bool,
     /// How long processes that were asked to leave may take.
     pub(crate) control_timeout: Duration,
     pub(crate) program: Program,
@@ -76,13 +80,17 @@ impl Master {
     pub(crate) fn serve(&mut self) {
         loop {
             self.settle();
+            self.settle_check();
             self.settle_reload();
             self.settle_elders();
-            self.settle_check();
             self.settle_status();
             if !self.announced && self.pools.values().all(Pool::is_decided) {
                 self.announced = true;
-                self.notifier.ready();
+                if self.is_successor {
+                    self.upgraded();
+                } else {
+                    self.notifier.ready();
+                }
                 if let Some(interval) = self.notifier.interval() {
                     let milliseconds = interval.as_millis();
                     tracing::info!("systemd monitor interval set to {milliseconds}ms");
@@ -118,6 +126,10 @@ impl Master {
                         self.elders.take_output(elder, stream, &self.common);
                     }
                     Token::ServiceOutput => self.status.take_output(),
+                    Token::Control => self.control.accept(&self.common.epoll),
+                    Token::Client { client } => {
+                        self.control.hear(client, &self.common.epoll);
+                    }
                     Token::Signals => signalled = true,
                 }
             }
@@ -126,6 +138,11 @@ impl Master {
                 self.take_signals();
             }
         }
+    }
+
+    /// Whether it has taken the place of another program, and it is not known yet what has come of that.
+    pub(crate) fn is_coming_up_again(&self) -> bool {
+        self.is_successor && !self.announced
     }
 
     /// Tells the service manager how it is going, if it is time.

@@ -17,7 +17,7 @@ mod settle;
 use crate::config;
 use crate::listen::{Listener, Sockets};
 use crate::notify::Work;
-use crate::output::Held;
+use crate::output::{Held, HeldLine};
 use crate::request_logs;
 use crate::spawn::{self, Shared};
 use crate::status::{self, Desk};
@@ -78,6 +78,8 @@ pub struct Pool {
     preload: bool,
     /// What the last process that did not come up printed.
     last_failure: Held,
+    /// How the last one that died unasked did.
+    last_end: Option<String>,
     watches_listener: bool,
     /// When the plan wants to be asked next.
     deadline: Option<Time>,
@@ -147,6 +149,7 @@ impl Pool {
             mold: None,
             preload: true,
             last_failure: Held::default(),
+            last_end: None,
             watches_listener: false,
             deadline: None,
             dirty: true,
@@ -210,6 +213,35 @@ impl Pool {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.plan.standing()
+    }
+
+    /// Why it is not ready, when that is judged: a line for the log, and the last words of the process that did not come
+    /// up, which the log has.
+    #[must_use]
+    pub fn why_not_ready(&self) -> Option<(String, String)> {
+        let what = match self.standing() {
+            Standing::Ready => return None,
+            Standing::Coming => "was not ready in time",
+            Standing::Failed => "cannot start",
+        };
+        let words: Vec<_> = self.last_failure.lines().map(HeldLine::text).collect();
+        let (name, generation) = (&self.config.name, self.generation);
+        let end = self.last_end.as_deref().unwrap_or_default();
+        let between = if end.is_empty() { "" } else { ": " };
+        let why = format!("[pool {name}] generation {generation} {what}{between}{end}");
+        Some((why, words.join("\n")))
+    }
+
+    /// The line for people when it has taken over.
+    #[must_use]
+    pub fn has_taken_over(&self) -> String {
+        let (name, generation) = (&self.config.name, self.generation);
+        format!("[pool {name}] generation {generation} has taken over")
+    }
+
+    /// Shows on its status how the last reload has ended.
+    pub fn note_reload(&self, succeeded: bool) {
+        self.board.set_reloaded(succeeded, clock::epoch());
     }
 
     /// The one of its sockets that listens on `address`.

@@ -3,6 +3,7 @@
 use crate::bounds;
 use crate::cli::Exit;
 use crate::config::{self, Application, Config, LogLevel};
+use crate::control::Control;
 use crate::daemonize::Caller;
 use crate::elders::Elders;
 use crate::listen::{self, Inherited, Sockets};
@@ -76,6 +77,8 @@ fn start(
         listeners: mut inherited,
         elders,
         generations,
+        control,
+        clients,
     } = heritage.unwrap_or_default();
     inherited.extend(given.into_iter().map(|socket| Inherited {
         socket,
@@ -95,6 +98,13 @@ fn start(
     for left in inherited {
         left.close();
     }
+    let path = config.global.control.clone();
+    let mut control = Control::open(path, control).unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        // A successor has sites to serve, and hears signals.
+        failed |= !is_successor;
+        Control::default()
+    });
     let extension = match open_extension(&config.pools) {
         Ok(extension) => extension,
         Err(error) => {
@@ -117,6 +127,9 @@ fn start(
     epoll
         .add(signals.get_read(), token)
         .map_err(io::Error::from)
+        .map_err(complain("epoll_ctl"))?;
+    control
+        .begin(clients, &epoll)
         .map_err(complain("epoll_ctl"))?;
     // The program before may have blocked them, or whoever started this one.
     signals::unblock();
@@ -142,12 +155,14 @@ fn start(
         next_pool: 0,
         read,
         reload: None,
-        reload_again: false,
+        reload_asked: false,
+        control,
         signals,
         notifier: Notifier::from_environment(config.global.systemd_interval),
         pid_file,
         phase: Phase::Running,
         announced: false,
+        is_successor,
         control_timeout,
         program,
         check: None,

@@ -26,6 +26,13 @@ pub enum Token {
     },
     /// What the status service prints.
     ServiceOutput,
+    /// The socket for commands.
+    Control,
+    /// Somebody who has connected to it.
+    Client {
+        /// Its number.
+        client: u32,
+    },
 }
 
 /// What a descriptor of a pool is.
@@ -56,7 +63,7 @@ pub enum What {
     },
 }
 
-/// Kind in the high byte, then 28 bits of pool or elder and 28 of slot; slots number below 4096, pools below the file
+/// Kind in the high byte, then 28 bits of pool, elder or client and 28 of slot; slots number below 4096, pools below the file
 /// limit.
 impl From<Token> for u64 {
     fn from(token: Token) -> Self {
@@ -76,6 +83,8 @@ impl From<Token> for u64 {
             Token::CheckOutput { stream } => pack(9 + odd(stream), 0, 0),
             Token::ElderOutput { elder, stream } => pack(11 + odd(stream), elder, 0),
             Token::ServiceOutput => pack(13, 0, 0),
+            Token::Control => pack(14, 0, 0),
+            Token::Client { client } => pack(15, client, 0),
         }
     }
 }
@@ -102,6 +111,8 @@ impl From<u64> for Token {
                 };
             }
             13 => return Self::ServiceOutput,
+            14 => return Self::Control,
+            15 => return Self::Client { client: first },
             _ => return Self::Signals,
         };
         Self::Pool { pool: first, what }
@@ -138,6 +149,8 @@ mod tests {
                 stream: 1,
             },
             Token::ServiceOutput,
+            Token::Control,
+            Token::Client { client: pool },
         ];
         let of_pool = of_pool.map(|what| Token::Pool { pool, what });
         for token in of_pool.into_iter().chain(of_master) {

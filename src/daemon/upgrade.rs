@@ -5,6 +5,8 @@
 //! the processes that serve. Those go on as [`elders`](crate::elders) of the new program until its own workers are
 //! ready.
 
+use crate::cli::Exit;
+use crate::control::{self, Outcome, Scope};
 use crate::elders::Elder;
 use crate::listen::{Inherited, Listener};
 use crate::master::Master;
@@ -111,6 +113,10 @@ pub struct Heritage {
     pub elders: Vec<Elder>,
     /// The generation of each pool.
     pub generations: BTreeMap<String, u32>,
+    /// The socket for commands, and who waits for the end of one.
+    pub control: Option<OwnedFd>,
+    /// See there.
+    pub clients: Vec<(OwnedFd, control::State)>,
 }
 
 impl Heritage {
@@ -164,6 +170,18 @@ impl Heritage {
                 let pool = String::from_utf8(rest.to_vec()).ok()?;
                 self.generations.insert(pool, generation);
             }
+            b"control" => self.control = Some(take(word()?)?),
+            b"client" => {
+                let client = take(word()?)?;
+                let state = word()?;
+                let name = line.splitn(4, |&byte| byte == b' ').nth(3)?;
+                // Who waits in a way that this program does not know sees the end of the connection.
+                if let Some(state) =
+                    control::State::from_word(state, std::str::from_utf8(name).ok()?)
+                {
+                    self.clients.push((client, state));
+                }
+            }
             // Of a later program, which this one takes the place of again.
             _ => {}
         }
@@ -201,6 +219,18 @@ impl<'a> Testament<'a> {
         self.line(format_args!("listener {socket} {whose}"));
     }
 
+    /// The socket for commands.
+    pub fn control(&mut self, listener: &'a Listener) {
+        let socket = self.fd(listener.socket().as_fd());
+        self.line(format_args!("control {socket}"));
+    }
+
+    /// Who waits for the end of one, how, and for which pool.
+    pub fn client(&mut self, client: BorrowedFd<'a>, waits: &str, pool: &str) {
+        let client = self.fd(client);
+        self.line(format_args!("client {client} {waits} {pool}"));
+    }
+
     /// The last generation of a pool.
     pub fn generation(&mut self, pool: &str, generation: u32) {
         self.line(format_args!("generation {generation} {pool}"));
@@ -233,8 +263,8 @@ impl Master {
         let (pid, output) = match begun {
             Ok(begun) => begun,
             Err(error) => {
-                tracing::error!("cannot start the new program: {error}");
-                self.reload_failed();
+                let why = format!("cannot start the new program: {error}");
+                self.reload_failed(&Scope::All, &Outcome::logged(Exit::Config, why));
                 return;
             }
         };
@@ -285,22 +315,21 @@ impl Master {
         }
         if death == Death::Exited(0) {
             self.become_successor();
-            self.reload_next();
             return true;
         }
         let said = &mut check.said;
         for output in &mut check.output {
             output.drain(&mut |line| said.push(1, line));
         }
+        let mut why = String::new();
         for line in check.said.lines() {
-            tracing::error!("the new program says: {}", line.text());
+            why += &format!("the new program says: {}\n", line.text());
         }
-        tracing::error!(
+        why += &format!(
             "the new program refuses to take over: it {}",
             describe(death)
         );
-        self.reload_failed();
-        self.reload_next();
+        self.reload_failed(&Scope::All, &Outcome::logged(Exit::Config, why));
         true
     }
 
@@ -309,8 +338,8 @@ impl Master {
         let error = match self.try_to_become_successor() {
             Ok(error) | Err(error) => error,
         };
-        tracing::error!("cannot become the new program: {error}");
-        self.reload_failed();
+        let why = format!("cannot become the new program: {error}");
+        self.reload_failed(&Scope::All, &Outcome::logged(Exit::Software, why));
     }
 
     fn try_to_become_successor(&mut self) -> io::Result<io::Error> {
@@ -323,6 +352,7 @@ impl Master {
             testament.listener(listener);
         }
         self.elders.bequeath(&mut testament);
+        self.control.bequeath(&mut testament);
         let program = self.program.file()?;
         let arguments = self.program.arguments(None)?;
         tracing::info!(

@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 
 pub use crate::board::{Entry, MAX_SLOTS, RequestEntry, State, TEXT_BYTES};
 pub use crate::reporter::Reporter;
-pub use crate::tally::{Counts, Totals};
+pub use crate::tally::{Counts, Reloaded, Totals};
 
 /// A pool's board, mapped into this process.
 #[derive(Debug)]
@@ -148,6 +148,11 @@ impl Scoreboard {
     /// New workers belong to `generation`.
     pub fn set_generation(&self, generation: u32) {
         self.header().tally.set_generation(generation);
+    }
+
+    /// How a reload of the pool has ended, at a time in nanoseconds since 1970. To be said by the master alone.
+    pub fn set_reloaded(&self, succeeded: bool, at: u64) {
+        self.header().tally.set_reloaded(succeeded, at);
     }
 
     /// So many connections were seen waiting.

@@ -28,6 +28,17 @@ pub(crate) struct Tally {
     connections: AtomicU64,
     requests: AtomicU64,
     slow: AtomicU64,
+    /// Nanoseconds since 1970, the lowest bit being whether it was a success; 0 if there was none.
+    reloaded: AtomicU64,
+}
+
+/// How a reload of a pool has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// When, in nanoseconds since 1970.
+    pub at: u64,
+    /// Whether the new generation has taken over.
+    pub succeeded: bool,
 }
 
 /// Counts of one worker, or of several.
@@ -64,6 +75,8 @@ pub struct Totals {
     pub is_saturated: bool,
     /// How long they have been, in all, in nanoseconds.
     pub saturated: u64,
+    /// How the last reload has ended, if there was one.
+    pub reloaded: Option<Reloaded>,
 }
 
 impl Counts {
@@ -86,6 +99,19 @@ impl Tally {
 
     pub(crate) fn set_generation(&self, generation: u32) {
         self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_reloaded(&self, succeeded: bool, at: u64) {
+        self.reloaded
+            .store(at & !1 | u64::from(succeeded), Ordering::Relaxed);
+    }
+
+    fn reloaded(&self) -> Option<Reloaded> {
+        let word = self.reloaded.load(Ordering::Relaxed);
+        (word != 0).then_some(Reloaded {
+            at: word,
+            succeeded: word & 1 == 1,
+        })
     }
 
     /// `active` workers are busy now.
@@ -153,6 +179,7 @@ impl Tally {
                 .saturated
                 .load(Ordering::Relaxed)
                 .saturating_add(current),
+            reloaded: self.reloaded(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! Run as root, the pools belong to `www-data`; run as anybody else, to that user.
 
 mod access;
+mod command;
 mod configuration;
 mod daemonize;
 mod death;

@@ -16,7 +16,7 @@ use crate::support::wait::until;
 const FAILED: &str = "ERROR: reloading failed; what was there before goes on";
 
 /// Puts a program of its own beside the configuration, as a package would.
-fn install(folder: &Path) {
+pub(crate) fn install(folder: &Path) {
     let built = Path::new(env!("CARGO_BIN_EXE_preforkd"));
     for name in ["preforkd", "libpreforkd_python.so"] {
         let (new, place) = (folder.join("new"), folder.join(name));
@@ -25,7 +25,7 @@ fn install(folder: &Path) {
     }
 }
 
-fn start(setup: Setup) -> Daemon {
+pub(crate) fn start(setup: Setup) -> Daemon {
     let configuration = setup.write();
     let folder = setup.folder;
     install(folder.root());

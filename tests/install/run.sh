@@ -73,13 +73,22 @@ grep -qF "systemd-analyze security: $figure (" packaging/systemd/preforkd.servic
   fail "the head of the unit says another figure than $figure"
 
 step "Reloaded"
-run systemctl reload preforkd
-until_true 10 logged "generation 2 has taken over" || fail "no reload"
+run systemctl reload preforkd || fail "reload"
+logged "generation 2 has taken over" || fail "a reload that is over has not been one"
 [[ $(main_pid) == "$first" ]] || fail "another master"
+run preforkd reload hello >"$scratch/reload" || fail "preforkd reload"
+grep -qx '\[pool hello\] generation 3 has taken over' "$scratch/reload" || fail "$(<"$scratch/reload")"
 echo "nonsense = 1" >>"$root/etc/preforkd/preforkd.conf"
 ! run systemctl reload preforkd 2>/dev/null || fail "a mistake was not noticed"
 sed -i '$d' "$root/etc/preforkd/preforkd.conf"
-answers || fail "the pool does not answer after a reload with a mistake"
+# What only the new workers can find out is noticed as well.
+printf '[broken]\nlisten = /run/preforkd/broken.sock\nuser = www-data\npm = static\npm.max_children = 1\npython = /bin/false\nwsgi = broken\n' \
+  >"$root/etc/preforkd/conf.d/broken.conf"
+! run systemctl reload preforkd 2>/dev/null || fail "an application that cannot start was not noticed"
+logged "[pool broken] generation 1 cannot start: " || fail "no reason for it"
+rm "$root/etc/preforkd/conf.d/broken.conf"
+run systemctl is-active --quiet preforkd || fail "not active after reloads that failed"
+answers || fail "the pool does not answer after reloads that failed"
 
 step "Upgraded under load"
 : >"$scratch/asked"

@@ -1,10 +1,11 @@
 //! What concerns the daemon as a whole, compared with the command line and with the pools.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use preforkd_plan::scale::Mode;
 
 use super::check::{optional, some_time};
+use super::listen::MAX_UNIX_PATH;
 use super::problem::Problem;
 use super::raw::{RawGlobal, Setting};
 use super::{ErrorLog, Global, Pool, Surroundings};
@@ -23,7 +24,9 @@ pub fn global(
     let base = surroundings.prefix.as_deref().unwrap_or(Path::new(STATE));
     let daemonize = surroundings.daemonize.or(raw.daemonize.value().copied())?;
     let pid = raw.pid.value().map(|path| base.join(path));
-    if let (Some(pid), Some(other)) = (&pid, &surroundings.pid) {
+    if let (Some(pid), Some(other)) = (&pid, &surroundings.pid)
+        && pid != other
+    {
         notices.push(format!(
             "pid = {} is used, and not {} of the command line",
             pid.display(),
@@ -50,6 +53,7 @@ pub fn global(
     }
     Some(Global {
         pid: pid.or_else(|| surroundings.pid.clone()),
+        control: control(raw, surroundings)?,
         error_log,
         syslog_ident: raw.syslog_ident.value()?.clone(),
         syslog_facility: *raw.syslog_facility.value()?,
@@ -67,6 +71,16 @@ pub fn global(
         rlimit_core: *raw.rlimit_core.value()?,
         systemd_interval: some_time(&raw.systemd_interval)?,
     })
+}
+
+/// Where the master takes commands, if anywhere; none if what says so is wrong.
+pub fn control(raw: &RawGlobal, surroundings: &Surroundings<'_>) -> Option<Option<PathBuf>> {
+    let base = surroundings.prefix.as_deref().unwrap_or(Path::new(STATE));
+    let control = optional(&raw.control)?.map(|path| base.join(path));
+    let pid = optional(&raw.pid)?.map(|path| base.join(path));
+    let pid = pid.or_else(|| surroundings.pid.clone());
+    let beside = pid.map(|pid| pid.with_extension("control"));
+    Some(control.or(beside.filter(|path| path.as_os_str().len() <= MAX_UNIX_PATH)))
 }
 
 /// Reports a `process.max` that the pools exceed at their start.

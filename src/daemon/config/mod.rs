@@ -45,7 +45,7 @@ mod value;
 pub use directive::reference;
 pub use dump::dump;
 pub use problem::Problems;
-pub use read::load;
+pub use read::{control, load};
 
 /// Most workers a pool can have: the cells of its scoreboard.
 pub const MAX_CHILDREN: u32 = 4096;
@@ -98,6 +98,8 @@ impl Config {
 pub struct Global {
     /// Where the master's pid is written (`pid`).
     pub pid: Option<PathBuf>,
+    /// The Unix socket on which it takes commands (`control`, or beside `pid`), an absolute path.
+    pub control: Option<PathBuf>,
     /// Where the log goes (`error_log`).
     pub error_log: ErrorLog,
     /// The name of the daemon in the system's log (`syslog.ident`).

@@ -156,6 +156,7 @@ pub fn push<T>(list: &mut List<T>, entry: &Entry, parsed: Result<T, String>) -> 
 #[derive(Debug, Default)]
 pub struct RawGlobal {
     pub pid: Setting<PathBuf>,
+    pub control: Setting<PathBuf>,
     pub error_log: Setting<ErrorLog>,
     pub syslog_ident: Setting<String>,
     pub syslog_facility: Setting<Facility>,

@@ -8,11 +8,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::check::check;
 use super::directive::{Directive, Reader as Kind, Scope, Shape};
+use super::global;
 use super::problem::{Origin, Problem, Problems};
 use super::raw::{Entry, Raw, RawPool, Section};
 use super::scan::{self, Line};
@@ -59,6 +60,20 @@ pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Prob
         reader.notices,
         reader.warnings,
     )
+}
+
+/// Where the master that runs with this configuration takes commands, whatever else may be wrong with it.
+///
+/// # Errors
+/// What is wrong with just that, or with reading any of it.
+pub fn control(file: &Path, surroundings: &Surroundings<'_>) -> Result<Option<PathBuf>, Problems> {
+    let mut reader = Reader::new(surroundings);
+    let read = reader.file(file, Place::Global, 0);
+    match global::control(&reader.raw.global, surroundings) {
+        Some(control) if read.is_ok() => Ok(control),
+        // Should somebody just have mended it, it is right.
+        _ => load(file, surroundings).map(|config| config.global.control),
+    }
 }
 
 /// The section that an entry is in.

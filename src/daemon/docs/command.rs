@@ -16,21 +16,40 @@ const DESCRIPTION: &str = "preforkd keeps pools of worker processes that answer 
 const EXIT_STATUS: &[(&str, &str)] = &[
     (
         "0",
-        "A clean stop; the configuration is right (-t); help or the version was shown; in the background, the pools can be reached.",
+        "A clean stop; the configuration is right (-t); help or the version was shown; in the background, the pools can be reached; the new generation serves (preforkd reload).",
     ),
     (
         "64",
         "The command line is wrong, or names a pool that there is not.",
     ),
-    ("69", "A pool does not tell its status (preforkd status)."),
+    (
+        "69",
+        "A pool does not tell its status (preforkd status); there is no master, it is about to end, or others may tell it what to do (preforkd reload).",
+    ),
     (
         "70",
-        "The daemon could not start in the background, or did not say within 10 seconds that it could.",
+        "The daemon could not start in the background, or did not say within 10 seconds that it could; the new generation did not come up, and the old one serves on (preforkd reload).",
     ),
     (
         "78",
         "The configuration is wrong, or what it asks for cannot be set up, such as an address that is taken.",
     ),
+];
+
+const RELOADING: &[&str] = &[
+    "The signals USR2 and HUP, and preforkd reload, replace every pool by a new generation, or all go on as they were. The \
+     configuration is read and checked whole, and its sockets are bound; then the new workers start beside the old ones, \
+     which leave, after the requests they hold, when the new ones are ready. Pools can be added, removed and renamed, and \
+     change any directive; a socket whose address stays is kept, with the connections that wait in it. Where the program's \
+     own file has been replaced, the master turns into the new one.",
+    "preforkd reload finds the master by the same -y, -p and -g that it was started with: it takes commands on the socket of \
+     control, or beside the pid file. It waits until the new generation serves, or tells why it does not: the mistakes of \
+     the configuration, an address that is taken, the last words of an application that cannot start. Reloads that are asked \
+     for while another goes on follow it, once for all who want the same. A reload that changes control is asked for with a \
+     signal, since the command reads the new path and the master is at the old one.",
+    "preforkd reload POOL does so for one pool alone, which may be a new one, or one that the configuration does not have any \
+     more; a pool that was renamed is two. The configuration has to be right as a whole, but the other pools, the [global] \
+     section and the program stay as they are.",
 ];
 
 const SIGNALS: &[(&str, &str)] = &[
@@ -48,8 +67,7 @@ const SIGNALS: &[(&str, &str)] = &[
     ),
     (
         "USR2, HUP",
-        "Reload: read the configuration, and replace every pool by a new generation while the old one finishes its requests. \
-         If the configuration is wrong, all goes on as it was, and the log says what is wrong.",
+        "Reload, as said above. What has come of it is in the log, and in the status of each pool.",
     ),
 ];
 
@@ -93,6 +111,10 @@ fn page() -> String {
             let (long, help) = (flag.get_long().unwrap(), flag.get_help().unwrap());
             page.further(&format!("--{long}: {help}."));
         }
+    }
+    page.section("reloading");
+    for text in RELOADING {
+        page.paragraph(text);
     }
     for (title, entries) in [
         ("exit status", EXIT_STATUS),

@@ -10,6 +10,7 @@ impl Pool {
     pub(super) fn mold_died(&mut self, mut process: Process, death: Death) {
         process.drain(&self.config);
         let (how, clean) = (describe(death), death == Death::Exited(0));
+        self.last_end = Some(format!("{} {how}", process.name()));
         let after = now().since(process.started).as_secs_f64();
         let text = format!(
             "[pool {}] {} {how} after {after:.6} seconds from start",
@@ -37,6 +38,7 @@ impl Pool {
         let repeated = self.tell_failure(&mut process);
         if let Some(death) = death {
             let (how, clean) = (describe(death), death == Death::Exited(0));
+            self.last_end = Some(format!("{} {how}", process.name()));
             let after = now().since(process.started).as_secs_f64();
             let text = format!(
                 "[pool {}] {} {how} after {after:.6} seconds from start",

@@ -1,6 +1,7 @@
 //! What a status page tells, in its order: php-fpm's fields first, under its names, then preforkd's own.
 
-use super::snapshot::{Snapshot, Worker};
+use super::snapshot::{SECOND, Snapshot, Worker};
+use preforkd_sys::scoreboard::Reloaded;
 
 /// A name and what it has.
 #[derive(Clone, Debug)]
@@ -46,6 +47,7 @@ fn time(name: &'static str, value: u64) -> Field<'static> {
 /// What is told of a pool.
 pub(super) fn of_pool<'a>(snapshot: &Snapshot<'a>) -> Vec<Field<'a>> {
     let totals = &snapshot.totals;
+    let reloaded = totals.reloaded;
     vec![
         text("pool", &snapshot.facts.pool),
         text("process manager", &snapshot.facts.manager),
@@ -71,6 +73,23 @@ pub(super) fn of_pool<'a>(snapshot: &Snapshot<'a>) -> Vec<Field<'a>> {
             value: Value::Decimal(seconds(totals.saturated), 3),
         },
         number("generation", totals.generation),
+        // The start, for a pool that has never been reloaded.
+        time(
+            "last reload",
+            reloaded.map_or(snapshot.started_at, |last| last.at / SECOND),
+        ),
+        text(
+            "last reload outcome",
+            match reloaded {
+                None => "none",
+                Some(Reloaded {
+                    succeeded: true, ..
+                }) => "succeeded",
+                Some(Reloaded {
+                    succeeded: false, ..
+                }) => "failed",
+            },
+        ),
     ]
 }
 

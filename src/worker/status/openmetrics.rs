@@ -5,7 +5,7 @@
 //! a maximum, or of unknown type. Then come preforkd's own, labelled with the pool.
 
 use super::fields::seconds;
-use super::snapshot::Snapshot;
+use super::snapshot::{SECOND, Snapshot};
 use std::fmt::Write;
 
 enum Kind {
@@ -154,6 +154,21 @@ pub(super) fn write(to: &mut String, snapshot: &Snapshot<'_>) {
             Kind::Gauge,
             "The pool's generation, which each reload raises.",
             totals.generation.to_string(),
+        ),
+        (
+            "last_reload_successful",
+            Kind::Gauge,
+            "Whether the last reload has put a new generation in place; 1 if there was none.",
+            u8::from(totals.reloaded.is_none_or(|last| last.succeeded)).to_string(),
+        ),
+        (
+            "last_reload_timestamp_seconds",
+            Kind::Gauge,
+            "When that was, or else the start.",
+            totals
+                .reloaded
+                .map_or(snapshot.started_at, |last| last.at / SECOND)
+                .to_string(),
         ),
     ];
     let pool = escape(&snapshot.facts.pool);

@@ -5,7 +5,7 @@ use preforkd_sys::board::Board;
 use preforkd_sys::queue::Queue;
 use preforkd_sys::scoreboard::{Entry, RequestEntry, State, Totals};
 
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// What is configured of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]

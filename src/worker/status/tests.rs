@@ -5,7 +5,7 @@ use super::{Page, Pages};
 use crate::zone::Zone;
 use preforkd_fastcgi::pairs::{Params, encode};
 use preforkd_sys::queue::Queue;
-use preforkd_sys::scoreboard::{Counts, Scoreboard, Totals};
+use preforkd_sys::scoreboard::{Counts, Reloaded, Scoreboard, Totals};
 
 const NASTY: &str = "/a?<b>&\"'\\\n\u{1}é</script>";
 
@@ -44,6 +44,10 @@ fn snapshot(facts: &Facts) -> Snapshot<'_> {
             max_children_reached: 8,
             is_saturated: true,
             saturated: 1_500_000_000,
+            reloaded: Some(Reloaded {
+                at: 1_795_438_530_999_999_999,
+                succeeded: true,
+            }),
         },
         queue: Queue {
             length: 1,
@@ -151,7 +155,9 @@ fn json_is_escaped() {
         text.contains(", \"processes\":[{\"pid\":77,\"state\":\"Idle\",\"start time\":1795438520,")
     );
     assert!(text.ends_with("\"slowest uri\":\"/slow\"}]}"));
-    assert!(page("json").ends_with("\"generation\":2}"));
+    assert!(page("json").ends_with(
+        "\"generation\":2,\"last reload\":1795438530,\"last reload outcome\":\"succeeded\"}"
+    ));
 }
 
 #[test]

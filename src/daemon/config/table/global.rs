@@ -38,6 +38,19 @@ pub static GLOBAL: &[Directive] = &[
         text: "The file that the master's pid is written to once its sockets are bound, and that is removed at a clean end. A relative path starts at /var, or at the folder of -p. Without it the one of -g, or none.",
     },
     Directive {
+        name: "control",
+        shape: One,
+        default: None,
+        example: Some("/run/preforkd.control"),
+        source: Ours,
+        reader: Reader::Global {
+            set: |global, entry| global.control.set(entry, value::path(&entry.text)),
+            show: |global| global.control.as_ref().map(|path| path.display()).into(),
+        },
+        text: "The Unix socket on which the master takes commands, such as preforkd reload; nobody but root and the master's own user gets in. \
+               A relative path starts at /var, or at the folder of -p. Without it the pid file's path with the ending .control, or none where there is no pid file.",
+    },
+    Directive {
         name: "error_log",
         shape: One,
         default: None,

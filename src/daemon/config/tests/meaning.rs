@@ -10,6 +10,7 @@ fn the_least_configuration_and_its_defaults() {
         Config {
             global: Global {
                 pid: None,
+                control: None,
                 error_log: ErrorLog::File("/var/log/preforkd.log".into()),
                 syslog_ident: "preforkd".to_owned(),
                 syslog_facility: Facility(3),
@@ -81,7 +82,7 @@ fn the_least_configuration_and_its_defaults() {
 
 #[test]
 fn every_directive_of_global() {
-    let text = "pid = /run/x.pid\n[GLOBAL]\nerror_log = /var/log/x.log\nLog_Level = warn\n\
+    let text = "pid = /run/x.pid\ncontrol = /run/x.ctl\n[GLOBAL]\nerror_log = /var/log/x.log\nLog_Level = warn\n\
                 syslog.ident = pools\nsyslog.facility = LOG_LOCAL7\nlog_format = JSON\n\
                 log_limit = 512\nlog_buffering = no\n\
                 emergency_restart_threshold = 3\nemergency_restart_interval = 1m\n\
@@ -92,6 +93,7 @@ fn every_directive_of_global() {
         config.global,
         Global {
             pid: Some("/run/x.pid".into()),
+            control: Some("/run/x.ctl".into()),
             error_log: ErrorLog::File("/var/log/x.log".into()),
             syslog_ident: "pools".to_owned(),
             syslog_facility: Facility(23),
