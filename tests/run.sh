@@ -19,7 +19,7 @@ step() { printf '\n== %s\n' "$*"; }
 
 if [[ ${1-} != --installed ]]; then
   step "What the tests need"
-  packaging/try/debian.sh nginx=nginx-light curl=curl ps=procps cc=gcc libc6-dev python3 python3-venv \
+  packaging/try/debian.sh nginx=nginx-light curl=curl ps=procps cc=gcc c++=g++ libc6-dev python3 python3-venv \
     php-fpm8.2=php8.2-fpm mmdebstrap=mmdebstrap unshare=util-linux dpkg-deb=dpkg
   exec packaging/try/rust.sh tests/run.sh --installed
 fi
@@ -86,6 +86,7 @@ echo "other interpreters: ${PREFORKD_TEST_PYTHONS:-none}"
 
 step "Formatting and lints"
 cargo fmt --all --check
+rustfmt --check --edition 2024 tests/fuzz/targets/*.rs
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
 step "Build"
@@ -95,6 +96,9 @@ step "Tests"
 # The extension module's symbols are the interpreter's, so a test program of its own could not be linked; the daemon's
 # tests run it in real interpreters.
 cargo test --locked --no-fail-fast --workspace --exclude preforkd-python
+
+step "Fuzzing"
+tests/fuzz/run.sh 20
 
 step "The site that people try"
 PREFORKD_TRY_DIR=$scratch/try packaging/try.sh --check
