@@ -4,6 +4,7 @@
 //! socket with its permissions from the first moment on, and only after nobody was found to listen on its path.
 
 use crate::config::{self, Acl, Listen};
+use crate::pool::Place;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open as open_file};
 use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr, TcpNoDelay};
@@ -49,6 +50,8 @@ pub enum Error {
 pub struct Listener {
     socket: OwnedFd,
     file: Option<Arc<SocketFile>>,
+    /// Where connections to it are parked; None as long as no pool has wanted that.
+    parking: Option<Place>,
 }
 
 /// The file of a Unix socket that was bound here. The last one who gives the socket up removes it, also when binding goes
@@ -128,7 +131,25 @@ impl Listener {
         Ok(Self {
             socket: self.socket.try_clone()?,
             file: self.file.clone(),
+            parking: self.parking.as_ref().map(Place::share).transpose()?,
         })
+    }
+
+    /// Where connections to it are parked.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn parking(&mut self) -> io::Result<&Place> {
+        match &mut self.parking {
+            Some(place) => Ok(place),
+            none => Ok(none.insert(Place::new()?)),
+        }
+    }
+
+    /// Where connections to it are parked, if there is such a place.
+    #[must_use]
+    pub fn known_parking(&self) -> Option<&Place> {
+        self.parking.as_ref()
     }
 
     /// Gives a socket that goes on listening what a new configuration says of it.
@@ -151,6 +172,8 @@ pub struct Inherited {
     pub socket: OwnedFd,
     /// Whether the program before, under this pid, bound it; else the service manager did, and keeps its file.
     pub is_ours: bool,
+    /// Where connections to it are parked, if the program before had such a place.
+    pub parking: Option<Place>,
 }
 
 impl Inherited {
@@ -216,7 +239,11 @@ pub fn open(
         .position(|inherited| listens_on(&inherited.socket, listen))
     {
         Some(index) => {
-            let Inherited { socket, is_ours } = inherited.swap_remove(index);
+            let Inherited {
+                socket,
+                is_ours,
+                parking,
+            } = inherited.swap_remove(index);
             tracing::info!(
                 "using inherited socket fd={}, \"{address}\"",
                 socket.as_raw_fd()
@@ -225,7 +252,11 @@ pub fn open(
                 Listen::Unix(path) if is_ours => SocketFile::at(path),
                 _ => None,
             };
-            let listener = Listener { socket, file };
+            let listener = Listener {
+                socket,
+                file,
+                parking,
+            };
             if is_ours && let Err(error) = listener.adjust(pool) {
                 tracing::warn!("cannot adjust the socket '{address}': {error}");
             }
@@ -301,7 +332,11 @@ fn tcp(pool: &config::Pool, written: &Listen, address: SocketAddr) -> nix::Resul
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, backlog(pool))?;
-    Ok(Listener { socket, file: None })
+    Ok(Listener {
+        socket,
+        file: None,
+        parking: None,
+    })
 }
 
 fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Error> {
@@ -317,7 +352,11 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
         None => return Err(system(Errno::ESTALE)),
     }
     listen(&socket, backlog(pool)).map_err(system)?;
-    Ok(Listener { socket, file })
+    Ok(Listener {
+        socket,
+        file,
+        parking: None,
+    })
 }
 
 /// A socket whose file nobody gets at for whom `mode` is not meant.
@@ -355,7 +394,12 @@ pub fn control(path: Option<&Path>, before: Option<OwnedFd>) -> Result<Option<Li
     };
     if let Some(socket) = other {
         let is_ours = true;
-        Inherited { socket, is_ours }.close();
+        Inherited {
+            socket,
+            is_ours,
+            parking: None,
+        }
+        .close();
     }
     let Some(path) = path else { return Ok(None) };
     let name = path.display().to_string();
@@ -370,7 +414,11 @@ pub fn control(path: Option<&Path>, before: Option<OwnedFd>) -> Result<Option<Li
     let file = SocketFile::at(path);
     listen(&socket, Backlog::MAXCONN).map_err(system)?;
     fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
-    Ok(Some(Listener { socket, file }))
+    Ok(Some(Listener {
+        socket,
+        file,
+        parking: None,
+    }))
 }
 
 /// Removes a socket of this kind that nobody listens on any more.

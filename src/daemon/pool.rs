@@ -7,9 +7,11 @@
 //! * [`messages`]: what its processes say
 //! * [`deaths`]: how they end
 //! * [`process`]: one of them
+//! * [`parked`]: connections that none of them holds
 
 mod deaths;
 mod messages;
+mod parked;
 mod perform;
 mod process;
 mod settle;
@@ -26,6 +28,8 @@ use crate::upgrade::Testament;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use parked::Parked;
+pub use parked::Place;
 use preforkd_plan::pool::{Action, Event, Phase, Pool as Plan, Timeouts};
 use preforkd_plan::reload::Standing;
 use preforkd_plan::scale::Mode;
@@ -66,6 +70,7 @@ pub struct Pool {
     listener: Listener,
     /// Where the status service answers for it.
     status_listener: Option<Listener>,
+    parked: Parked,
     target: Target,
     board: Scoreboard,
     logs: LogFiles,
@@ -108,7 +113,7 @@ impl Pool {
         index: u32,
         generation: u32,
         config: config::Pool,
-        sockets: Sockets,
+        mut sockets: Sockets,
         control_timeout: Duration,
         common: &Common,
     ) -> io::Result<Self> {
@@ -128,6 +133,7 @@ impl Pool {
                 .into(),
             ),
         )?;
+        let place = sockets.requests.parking()?.share()?;
         let timeouts = Timeouts {
             start: config.start_timeout,
             terminate: config.request_terminate_timeout,
@@ -138,6 +144,7 @@ impl Pool {
             index,
             plan: Plan::new(config.limits, timeouts, spawn::needs_mold(&config)),
             target: Target::of(sockets.requests.socket().as_fd())?,
+            parked: Parked::new(index, place, common)?,
             listener: sockets.requests,
             status_listener: sockets.status,
             board,
@@ -296,6 +303,11 @@ impl Pool {
         }
     }
 
+    /// Lets go of the connections that no worker holds, for whoever looks after them next.
+    pub fn put_back_connections(&mut self, common: &Common) {
+        self.parked.put_back(common);
+    }
+
     /// It takes over from the generation before it.
     pub fn take_over(&self) {
         for listener in self.listeners() {
@@ -309,7 +321,8 @@ impl Pool {
     }
 
     /// Leaves the master's poll set, its processes being gone, and gives its sockets up.
-    pub fn leave(self, common: &Common) {
+    pub fn leave(mut self, common: &Common) {
+        self.parked.leave(common);
         let _ = common.epoll.delete(self.board.handle().notice);
         if self.watches_listener {
             // Closing would not end that while another generation has the socket.
@@ -369,6 +382,12 @@ impl Pool {
                 self.on(Event::Notice);
             }
             What::Listener => self.on(Event::Notice),
+            What::Parking => self.parked.take_in(common),
+            What::Parked { number } => {
+                if self.parked.ready(number, common) {
+                    self.on(Event::Notice);
+                }
+            }
             What::Control { slot } => {
                 if self.worker_messages(slot, common) {
                     self.channel_ended(slot);
@@ -390,8 +409,9 @@ impl Pool {
     }
 
     /// Stops: workers leave after their request, or at once.
-    pub fn stop(&mut self, phase: Phase) {
+    pub fn stop(&mut self, phase: Phase, common: &Common) {
         self.leaving = true;
+        self.parked.leave(common);
         if let Some(mold) = &mut self.mold {
             mold.leaving = true;
             mold.signal(Signal::SIGTERM);
@@ -473,6 +493,7 @@ impl Pool {
         Shared {
             pool: &self.config,
             listener: self.listener.socket().as_fd(),
+            parking: &self.parked.place().theirs,
             board: self.board.handle(),
             generation: self.generation,
             pages: self.pages.as_deref(),

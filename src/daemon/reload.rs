@@ -246,7 +246,7 @@ impl Master {
         }
         for index in reload.old {
             if let Some(pool) = self.pools.get_mut(&index) {
-                pool.stop(Phase::Finishing);
+                pool.stop(Phase::Finishing, &self.common);
             }
         }
         for line in &told {
@@ -275,7 +275,7 @@ impl Master {
         let (whys, words): (Vec<_>, Vec<_>) = new.filter_map(Pool::why_not_ready).unzip();
         for index in &reload.new {
             if let Some(pool) = self.pools.get_mut(index) {
-                pool.stop(Phase::Terminating);
+                pool.stop(Phase::Terminating, &self.common);
             }
         }
         for why in &whys {

@@ -64,7 +64,7 @@ impl Master {
             }
         }
         for pool in self.pools.values_mut() {
-            pool.stop(phase);
+            pool.stop(phase, &self.common);
         }
     }
 

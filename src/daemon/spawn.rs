@@ -7,6 +7,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, pipe2};
 use preforkd_sys::channel::{self, Channel};
+use preforkd_sys::parking::Parking;
 use preforkd_sys::scoreboard::{Handle, Reporter};
 use preforkd_sys::{fork, handover, title};
 use preforkd_worker::hello::Hello;
@@ -48,6 +49,8 @@ pub struct Shared<'a> {
     pub pool: &'a Pool,
     /// Its listening socket.
     pub listener: BorrowedFd<'a>,
+    /// Where its workers part with kept connections.
+    pub parking: &'a Parking,
     /// Its scoreboard.
     pub board: Handle<'a>,
     /// Its generation.
@@ -88,6 +91,7 @@ pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
     let null = null()?;
     let mut keep = vec![
         shared.listener,
+        shared.parking.as_fd(),
         shared.board.memory,
         shared.board.notice,
         ends.control.as_fd(),
@@ -106,6 +110,7 @@ pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
                 Equipment {
                     control,
                     listener,
+                    parking: shared.parking.try_clone()?,
                     reporter,
                     settings,
                     logs: shared.logs.try_clone()?,
@@ -201,7 +206,12 @@ pub fn set_up_mold(
             Mount::Prefix(prefix) => Some(prefix.clone()),
         },
     };
-    let mut fds = vec![shared.listener, shared.board.memory, shared.board.notice];
+    let mut fds = vec![
+        shared.listener,
+        shared.parking.as_fd(),
+        shared.board.memory,
+        shared.board.notice,
+    ];
     fds.extend(shared.logs.fds());
     mold.send(&ToMold::Setup(Box::new(setup)).encode(), &fds)
 }

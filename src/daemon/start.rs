@@ -83,6 +83,7 @@ fn start(
     inherited.extend(given.into_iter().map(|socket| Inherited {
         socket,
         is_ours: false,
+        parking: None,
     }));
     let mut sockets: Vec<Sockets> = Vec::new();
     let mut failed = false;

@@ -42,6 +42,13 @@ pub enum What {
     Notice,
     /// Its listening socket.
     Listener,
+    /// Where its workers part with connections.
+    Parking,
+    /// A connection that they have parted with.
+    Parked {
+        /// Its number.
+        number: u32,
+    },
     /// The channel to a worker.
     Control {
         /// The worker's slot.
@@ -63,8 +70,8 @@ pub enum What {
     },
 }
 
-/// Kind in the high byte, then 28 bits of pool, elder or client and 28 of slot; slots number below 4096, pools below the file
-/// limit.
+/// Kind in the high byte, then 28 bits of pool, elder or client and 28 of slot or connection; slots number below 4096,
+/// pools below the file limit.
 impl From<Token> for u64 {
     fn from(token: Token) -> Self {
         let pack =
@@ -79,6 +86,8 @@ impl From<Token> for u64 {
                 What::Output { slot, stream } => pack(4 + odd(stream), pool, slot),
                 What::MoldControl => pack(6, pool, 0),
                 What::MoldOutput { stream } => pack(7 + odd(stream), pool, 0),
+                What::Parking => pack(16, pool, 0),
+                What::Parked { number } => pack(17, pool, number),
             },
             Token::CheckOutput { stream } => pack(9 + odd(stream), 0, 0),
             Token::ElderOutput { elder, stream } => pack(11 + odd(stream), elder, 0),
@@ -113,6 +122,8 @@ impl From<u64> for Token {
             13 => return Self::ServiceOutput,
             14 => return Self::Control,
             15 => return Self::Client { client: first },
+            16 => What::Parking,
+            17 => What::Parked { number: slot },
             _ => return Self::Signals,
         };
         Self::Pool { pool: first, what }
@@ -135,6 +146,10 @@ mod tests {
             What::MoldControl,
             What::MoldOutput { stream: 0 },
             What::MoldOutput { stream: 1 },
+            What::Parking,
+            What::Parked {
+                number: (1 << 28) - 1,
+            },
         ];
         let of_master = [
             Token::Signals,

@@ -11,7 +11,7 @@ use crate::elders::Elder;
 use crate::listen::{Inherited, Listener};
 use crate::master::Master;
 use crate::output::{self, Held, Output};
-use crate::pool::describe;
+use crate::pool::{Place, describe};
 use crate::spawn;
 use crate::token::Token;
 use nix::sys::signal::Signal;
@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use preforkd_plan::pool::Phase;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::{self, Death};
+use preforkd_sys::parking::Parking;
 use preforkd_sys::{clock, handover};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -150,7 +151,16 @@ impl Heritage {
             b"listener" => {
                 let socket = take(word()?)?;
                 let is_ours = word()? == "ours";
-                self.listeners.push(Inherited { socket, is_ours });
+                let ends = word().and_then(&mut take).zip(word().and_then(&mut take));
+                let parking = ends.map(|(ours, theirs)| Place {
+                    ours: Parking::from_fd(ours),
+                    theirs: Parking::from_fd(theirs),
+                });
+                self.listeners.push(Inherited {
+                    socket,
+                    is_ours,
+                    parking,
+                });
             }
             b"process" => {
                 let pid = Pid::from_raw(word()?.parse().ok()?);
@@ -202,6 +212,10 @@ impl<'a> Testament<'a> {
         self.keep.len() - 1
     }
 
+    fn number(&mut self, fd: Option<BorrowedFd<'a>>) -> String {
+        fd.map_or_else(|| "-".to_owned(), |fd| self.fd(fd).to_string())
+    }
+
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a String does not fail.
         let _ = self.text.write_fmt(line);
@@ -216,7 +230,13 @@ impl<'a> Testament<'a> {
         } else {
             "given"
         };
-        self.line(format_args!("listener {socket} {whose}"));
+        let parking = listener.known_parking();
+        let [ours, theirs] = [
+            parking.map(|place| place.ours.as_fd()),
+            parking.map(|place| place.theirs.as_fd()),
+        ]
+        .map(|end| self.number(end));
+        self.line(format_args!("listener {socket} {whose} {ours} {theirs}"));
     }
 
     /// The socket for commands.
@@ -246,8 +266,7 @@ impl<'a> Testament<'a> {
     ) {
         let output = output.map(|[out, err]| [out.pipe(), err.pipe()]);
         let [out, err] = output.map_or([None; 2], |output| output.map(Some));
-        let [control, out, err] = [control, out, err]
-            .map(|fd| fd.map_or_else(|| "-".to_owned(), |fd| self.fd(fd).to_string()));
+        let [control, out, err] = [control, out, err].map(|fd| self.number(fd));
         self.line(format_args!("process {pid} {control} {out} {err} {pool}"));
     }
 }
@@ -344,6 +363,9 @@ impl Master {
 
     fn try_to_become_successor(&mut self) -> io::Result<io::Error> {
         let bound = self.sockets_to_come()?;
+        for pool in self.pools.values_mut() {
+            pool.put_back_connections(&self.common);
+        }
         let mut testament = Testament::default();
         for pool in self.pools.values() {
             pool.bequeath(&mut testament);

@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 use preforkd_sys::channel::{Channel, MAX_MESSAGE};
 use preforkd_sys::fork::{MAX_SIBLINGS, exit_now, siblings, thread_count};
+use preforkd_sys::parking::Parking;
 use preforkd_sys::privileges;
 use preforkd_sys::scoreboard::Scoreboard;
 use preforkd_sys::{fds, title};
@@ -53,6 +54,7 @@ struct Given {
 struct Setup {
     settings: MoldSettings,
     listener: OwnedFd,
+    parking: Parking,
     board: Scoreboard,
     logs: LogFiles,
 }
@@ -75,6 +77,7 @@ fn run(py: Python<'_>) -> PyResult<()> {
     let Some(Setup {
         settings,
         listener,
+        parking,
         board,
         logs,
     }) = set_up(&given.channel)?
@@ -105,6 +108,7 @@ fn run(py: Python<'_>) -> PyResult<()> {
     channel.send(&FromMold::Ready.encode(), &[])?;
     let inheritance = Inheritance {
         listener,
+        parking,
         board,
         logs,
         settings,
@@ -180,7 +184,8 @@ fn set_up(channel: &Channel) -> PyResult<Option<Setup>> {
             _ => return Err(senseless()),
         };
         let mut fds = received.fds.into_iter();
-        let (Some(listener), Some(memory), Some(notice)) = (fds.next(), fds.next(), fds.next())
+        let (Some(listener), Some(parking), Some(memory), Some(notice)) =
+            (fds.next(), fds.next(), fds.next(), fds.next())
         else {
             return Err(senseless());
         };
@@ -189,6 +194,7 @@ fn set_up(channel: &Channel) -> PyResult<Option<Setup>> {
             logs: LogFiles::from_fds(&settings.worker.logs, fds).map_err(|_| senseless())?,
             settings: *settings,
             listener,
+            parking: Parking::from_fd(parking),
             board: Scoreboard::attach(memory, notice)?,
         }));
     }

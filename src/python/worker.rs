@@ -9,6 +9,7 @@ use nix::libc;
 use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
 use preforkd_sys::channel::Channel;
 use preforkd_sys::fork::{EX_SOFTWARE, exit_now};
+use preforkd_sys::parking::Parking;
 use preforkd_sys::scoreboard::{Reporter, Scoreboard};
 use preforkd_sys::{signals, title};
 use preforkd_worker::log_file::LogFiles;
@@ -27,6 +28,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 pub(crate) struct Inheritance {
     /// The pool's listening socket.
     pub(crate) listener: OwnedFd,
+    /// Where the pool's workers part with kept connections.
+    pub(crate) parking: Parking,
     /// The pool's scoreboard.
     pub(crate) board: Scoreboard,
     /// The pool's logs.
@@ -92,6 +95,7 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
     } = birth;
     let Inheritance {
         listener,
+        parking,
         board,
         logs,
         settings,
@@ -116,6 +120,7 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
     let equipment = Equipment {
         control,
         listener,
+        parking,
         reporter,
         settings: settings.worker,
         logs,

@@ -4,6 +4,7 @@
 //! No call blocks unless the channel was set to.
 
 use nix::cmsg_space;
+use nix::libc;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
     UnixCredentials, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
@@ -91,6 +92,18 @@ impl Channel {
     /// `InvalidData` as in [`Self::try_receive`].
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         self.receive_with(buffer, MsgFlags::empty())
+    }
+
+    /// Bytes of the messages that wait to be received.
+    #[must_use]
+    pub fn unread(&self) -> u32 {
+        let mut count: libc::c_int = 0;
+        // SAFETY: FIONREAD writes an int, which `count` is, and keeps no pointer to it.
+        let asked = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+        if asked < 0 {
+            return 0;
+        }
+        u32::try_from(count).unwrap_or(0)
     }
 
     fn receive_with(&self, buffer: &mut [u8], flags: MsgFlags) -> io::Result<Received> {

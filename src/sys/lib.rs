@@ -12,6 +12,7 @@
 //! * [`signals`]: dispositions and masks of a new child
 //! * [`fds`]: which descriptors a child keeps
 //! * [`channel`]: messages with descriptors and credentials between master, mold and workers
+//! * [`parking`]: where connections wait that no worker holds
 //! * [`scoreboard`]: what the workers are doing, in shared memory; [`board`]: its layout, and reading it; `reporter`:
 //!   what a worker writes to it; `tally`: what it counts of the pool as a whole
 //! * [`queue`]: how many connections wait on a listening socket
@@ -30,6 +31,7 @@ pub mod fds;
 pub mod fork;
 pub mod handover;
 pub mod limits;
+pub mod parking;
 pub mod privileges;
 pub mod queue;
 mod reporter;

@@ -15,6 +15,7 @@ use preforkd_fastcgi::pairs::Params;
 use preforkd_fastcgi::receiver::{Error as WireError, Event, Head, Limits, Receiver};
 use preforkd_fastcgi::record::ProtocolStatus;
 use preforkd_fastcgi::response::Response;
+use preforkd_sys::parking::{self, Arrived};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -221,10 +222,7 @@ impl Exchange {
     /// Whether something has arrived on a connection between two requests. Looks at the connection, without waiting.
     #[must_use]
     pub fn has_arrived(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| {
-            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-            matches!(recv(connection.as_raw_fd(), &mut [0], flags), Ok(1..))
-        })
+        self.connection().map(parking::look_at) == Some(Arrived::Bytes)
     }
 
     /// What the web server said of the request besides its parameters.

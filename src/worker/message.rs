@@ -16,7 +16,7 @@ use thiserror::Error;
 ///
 /// A mold's first message says it. That both sides have the same number proves that they understand each other, and
 /// nothing more: not that they are of one release.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The descriptor at which a mold has its channel to the master.
 pub const CONTROL_FD: i32 = 3;
@@ -244,8 +244,8 @@ pub struct MoldSettings {
 /// What the master tells a mold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToMold {
-    /// Load the application.
-    /// Load the application. With it come the listening socket, the scoreboard's two descriptors, and the logs.
+    /// Load the application. With it come the listening socket, the place to park connections, the scoreboard's two
+    /// descriptors, and the logs.
     Setup(Box<MoldSettings>),
     /// Fork a worker. With it come its control channel, standard output and standard error.
     Spawn {

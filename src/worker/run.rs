@@ -1,10 +1,11 @@
 //! The loop of a worker.
 //!
-//! It waits for three things at once: its control channel, a connection that it keeps, and the listening socket. The
-//! listening socket is waited for exclusively: of all idle workers the kernel wakes the first that registered, so the
-//! load gathers on few warm workers and the others age and can go. A worker with a kept connection goes to the end of
-//! that line, since a new connection makes it close the kept one. If it is woken for a new one just as a request comes
-//! on the kept one, it answers that first, and tells the master to find another worker for the new one.
+//! It waits for four things at once: its control channel, a connection that it keeps, the listening socket, and parked
+//! connections, which other workers have had to part with and on which something has arrived. The last two are waited
+//! for exclusively: of all idle workers the kernel wakes the first that registered, so the load gathers on few warm
+//! workers and the others age and can go. A worker with a kept connection goes to the end of that line, since another
+//! connection makes it part with the kept one. If it is woken for another one just as a request comes on the kept one, it
+//! answers that first, and tells the master to find another worker for the other one.
 
 use crate::access::AccessLog;
 use crate::exchange::{DIRECT, Error, Exchange, Next};
@@ -21,6 +22,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{SockaddrStorage, getpeername};
 use preforkd_fastcgi::receiver::Limits;
 use preforkd_sys::channel::Channel;
+use preforkd_sys::parking::Parking;
 use preforkd_sys::scoreboard::Reporter;
 use preforkd_sys::{clock, fds, signals};
 use std::io::{self, Write};
@@ -32,6 +34,7 @@ use std::time::Duration;
 const CONTROL: u64 = 0;
 const LISTENER: u64 = 1;
 const KEPT: u64 = 2;
+const PARKED: u64 = 3;
 
 /// How long a worker that cannot accept, for want of descriptors or memory, say, waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,6 +46,8 @@ pub struct Equipment {
     pub control: Channel,
     /// The pool's listening socket; it must not block.
     pub listener: OwnedFd,
+    /// Where the pool's workers part with kept connections, and take them up again.
+    pub parking: Parking,
     /// The worker's cell of the scoreboard.
     pub reporter: Reporter,
     /// The rest.
@@ -81,6 +86,7 @@ struct Told {
 struct Worker {
     control: Arc<Channel>,
     listener: OwnedFd,
+    parking: Parking,
     reporter: Arc<Reporter>,
     settings: WorkerSettings,
     epoll: Epoll,
@@ -97,6 +103,8 @@ struct Worker {
     keeps: bool,
     /// The exchange's connection is in the poll set.
     watched: bool,
+    /// Another worker had it before.
+    taken_up: bool,
 }
 
 impl Worker {
@@ -104,6 +112,7 @@ impl Worker {
         let Equipment {
             control,
             listener,
+            parking,
             reporter,
             settings,
             logs,
@@ -111,10 +120,8 @@ impl Worker {
         let control = Arc::new(control);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*control, EpollEvent::new(EpollFlags::EPOLLIN, CONTROL))?;
-        epoll.add(
-            &listener,
-            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, LISTENER),
-        )?;
+        epoll.add(&listener, exclusive(LISTENER))?;
+        epoll.add(&parking, exclusive(PARKED))?;
         let reporter = Arc::new(reporter);
         let slow_log = logs.slow.map(|file| Arc::new(SlowLog::new(file)));
         let some = |span: Duration| Some(span).filter(|span| !span.is_zero());
@@ -149,6 +156,7 @@ impl Worker {
         Ok(Self {
             control,
             listener,
+            parking,
             reporter,
             settings,
             epoll,
@@ -160,13 +168,14 @@ impl Worker {
             exchange: Some(exchange),
             keeps: false,
             watched: false,
+            taken_up: false,
         })
     }
 
     fn serve(&mut self, application: &mut impl Application) -> io::Result<()> {
         self.reporter.idle(clock::now());
         loop {
-            let mut events = [EpollEvent::empty(); 3];
+            let mut events = [EpollEvent::empty(); 4];
             let timeout = if self.told == Told::default() {
                 EpollTimeout::NONE
             } else {
@@ -177,7 +186,7 @@ impl Worker {
                 other => other?,
             };
             let ready = |token| events[..count].iter().any(|event| event.data() == token);
-            let mut called = ready(LISTENER);
+            let (mut called, mut parked) = (ready(LISTENER), ready(PARKED));
             if ready(CONTROL) {
                 self.hear()?;
             }
@@ -186,14 +195,19 @@ impl Worker {
                 return self.leave(application);
             }
             called |= told.nudge;
-            if self.keeps && (ready(KEPT) || called && self.exchange().has_arrived()) {
-                self.answer(application, called);
+            parked |= told.nudge;
+            let other = called || parked;
+            if self.keeps && (ready(KEPT) || other && self.exchange().has_arrived()) {
+                self.answer(application, other);
             }
             if called {
                 self.accept(application)?;
-                if self.keeps && !self.watched {
-                    self.watch_connection()?;
-                }
+            }
+            if parked {
+                self.take_parked(application);
+            }
+            if self.keeps && !self.watched {
+                self.watch_connection()?;
             }
         }
     }
@@ -202,14 +216,13 @@ impl Worker {
     /// kernel may have woken this worker and no other.
     fn leave(&mut self, application: &mut impl Application) -> io::Result<()> {
         self.epoll.delete(&self.listener)?;
+        self.epoll.delete(&self.parking)?;
         if self.keeps && self.exchange().has_arrived() {
             self.answer(application, true);
         }
         self.accept(application)?;
-        if self.keeps && self.exchange().has_arrived() {
-            self.answer(application, false);
-        }
-        self.hang_up();
+        self.take_parked(application);
+        self.part();
         Ok(())
     }
 
@@ -287,23 +300,43 @@ impl Worker {
                 return Ok(());
             }
         };
-        if !self.is_allowed(&connection) {
-            return Ok(());
+        if self.is_allowed(&connection) {
+            self.reporter.connection();
+            self.turn_to(connection, false, application);
         }
-        // Its next request may have come while the last one was answered.
-        if self.keeps && self.exchange().has_arrived() {
-            self.answer(application, false);
+        Ok(())
+    }
+
+    /// Takes up a connection that another worker has parted with, if there still is one, and answers its next request.
+    fn take_parked(&mut self, application: &mut impl Application) {
+        if let Some(connection) = self.parking.take()
+            && self.is_allowed(&connection)
+        {
+            self.turn_to(connection, true, application);
         }
-        // One that arrives in the microseconds since then is lost: the protocol has no way to announce a close. Web
-        // servers send it again if its method allows that, and count as failed what does not, a POST say.
-        self.hang_up();
-        self.reporter.connection();
+    }
+
+    /// Answers the next request on a connection that is not the one it keeps, which yields.
+    fn turn_to(&mut self, connection: OwnedFd, taken_up: bool, application: &mut impl Application) {
+        self.part();
+        self.taken_up = taken_up;
         if let Some(access) = &mut self.access {
             access.connected(connection.as_fd());
         }
         self.exchange().open(connection);
         self.answer(application, false);
-        Ok(())
+    }
+
+    /// Parts with the connection that it keeps, if it does, and leaves it to others.
+    fn part(&mut self) {
+        if self.keeps
+            && let Some(connection) = self.exchange.as_ref().and_then(|it| it.connection())
+            && self.parking.put(connection).is_ok()
+        {
+            self.forget_connection();
+        } else {
+            self.hang_up();
+        }
     }
 
     /// Whether `listen.allowed_clients` lets this peer in; who comes over a Unix socket always is.
@@ -342,23 +375,32 @@ impl Worker {
             self.watched = true;
         }
         self.epoll.delete(&self.listener)?;
-        self.epoll.add(
-            &self.listener,
-            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, LISTENER),
-        )?;
+        self.epoll.add(&self.listener, exclusive(LISTENER))?;
+        self.epoll.delete(&self.parking)?;
+        self.epoll.add(&self.parking, exclusive(PARKED))?;
         Ok(())
     }
 
-    /// Closes the connection. No other place does, since a child that the application forked may hold it as well, and
-    /// what is held open somewhere stays in the poll set, and open to the peer.
+    /// Closes the connection; one that was kept for everybody, since a child that the application forked during an earlier
+    /// request may hold it as well.
     fn hang_up(&mut self) {
+        if (self.watched || self.taken_up)
+            && let Some(exchange) = &self.exchange
+        {
+            exchange.shut_down();
+        }
+        self.forget_connection();
+    }
+
+    /// Closes this worker's descriptor of the connection. No other place does, since what is held open somewhere stays in
+    /// the poll set.
+    fn forget_connection(&mut self) {
         self.keeps = false;
         let watched = std::mem::take(&mut self.watched);
         if let Some(exchange) = &mut self.exchange {
             if watched && let Some(connection) = exchange.connection() {
                 // Fails only for what is not in the set.
                 let _ = self.epoll.delete(connection);
-                exchange.shut_down();
             }
             exchange.close();
         }
@@ -370,7 +412,7 @@ impl Worker {
             .expect("the application has given it back")
     }
 
-    /// Answers the next request on the connection, and those that have come with it. `called` says that a new
+    /// Answers the next request on the connection, and those that have come with it. `called` says that another
     /// connection waits as well.
     fn answer(&mut self, application: &mut impl Application, called: bool) {
         self.reporter.busy(clock::now());
@@ -466,6 +508,11 @@ impl Worker {
             self.wear = None;
         }
     }
+}
+
+/// An event that wakes one of the workers that wait for it.
+fn exclusive(token: u64) -> EpollEvent {
+    EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, token)
 }
 
 /// Whether accepting will fail for ever. Any other error is of one connection, or of the moment (accept(2)).

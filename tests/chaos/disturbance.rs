@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 const RECYCLING: &str = "pm = static\npm.max_children = 12\npm.max_requests = 20";
 
+/// Each of nginx's two processes keeps eight connections.
+const CROWDED: &str = "pm = static\npm.max_children = 6";
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How long full strength may take to come back.
@@ -91,6 +94,17 @@ pub const ALL: &[Disturbance] = &[
     Disturbance {
         name: "recycling every 20 requests",
         pool: RECYCLING,
+        make: |_, made| {
+            std::thread::sleep(SECOND);
+            made.once();
+            Ok(())
+        },
+        pause: Duration::ZERO,
+        may: UNNOTICED,
+    },
+    Disturbance {
+        name: "more kept connections than workers",
+        pool: CROWDED,
         make: |_, made| {
             std::thread::sleep(SECOND);
             made.once();

@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod log;
 mod notify;
+mod parked;
 mod pep3333;
 mod python;
 mod reload;

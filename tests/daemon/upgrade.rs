@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::{Daemon, Turn, command};
-use crate::support::fastcgi::Address;
+use crate::support::fastcgi::{Address, Connection, KEEP_CONN, Request};
 use crate::support::load::Load;
 use crate::support::setup::{PROBE, Setup};
 use crate::support::wait::until;
@@ -56,7 +56,17 @@ fn a_new_program_takes_over_and_no_request_is_lost() {
     let address = daemon.address("probe");
     let load = Load::start(&address, 2, "/slow?ms=5");
     let watching = Load::start(&Address::Unix(daemon.folder.path("status.sock")), 1, "/");
+    // More than there are workers.
+    let mut kept: Vec<Connection> = (0..4)
+        .map(|_| address.connect().expect("the pool listens"))
+        .collect();
     for round in 1..=2 {
+        for connection in &mut kept {
+            connection
+                .send(&Request::get("/pid").bytes(1, KEEP_CONN))
+                .expect("it is kept over the upgrade");
+            assert_eq!(connection.answer().expect("the pool answers").status, 200);
+        }
         let before = daemon.worker_pids("probe");
         let slow = std::thread::spawn({
             let address = address.clone();

@@ -1,5 +1,6 @@
 //! What follows from all that has happened: the plan is asked, and is shown the workers and the queue.
 
+use super::parked::Parked;
 use super::process::Process;
 use super::{Common, Pool, now};
 use crate::listen::Listener;
@@ -23,6 +24,7 @@ struct Sight<'a> {
     listener: &'a Listener,
     target: Target,
     gauge: &'a Gauge,
+    parked: &'a Parked,
 }
 
 impl View for Sight<'_> {
@@ -38,7 +40,8 @@ impl View for Sight<'_> {
     fn queue(&self) -> u32 {
         let length = self
             .gauge
-            .length(self.listener.socket().as_fd(), self.target);
+            .length(self.listener.socket().as_fd(), self.target)
+            .saturating_add(self.parked.waiting());
         self.board.saw_queue(length);
         length
     }
@@ -60,6 +63,7 @@ impl Pool {
                 listener: &self.listener,
                 target: self.target,
                 gauge: &common.gauge,
+                parked: &self.parked,
             };
             let started = self.plan.has_started();
             self.plan.settle(now(), &sight, &mut actions);

@@ -1,0 +1,117 @@
+//! Kept connections that their worker has to part with stay open, and whoever is there answers what comes on them.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+
+use crate::support::daemon::Daemon;
+use crate::support::fastcgi::{Address, Connection, KEEP_CONN, Request};
+use crate::support::setup::{PROBE, Setup};
+use crate::support::wait::until;
+
+/// A connection on which a page has been asked for, and the worker that answered.
+fn keep(address: &Address) -> (Connection, String) {
+    let mut kept = address.connect().expect("the pool listens");
+    let pid = ask(&mut kept);
+    (kept, pid)
+}
+
+#[track_caller]
+fn ask(kept: &mut Connection) -> String {
+    kept.send(&Request::get("/pid").bytes(1, KEEP_CONN))
+        .expect("it is open");
+    let answer = kept.answer().expect("the pool answers");
+    answer.text().trim().to_owned()
+}
+
+fn probe(lines: &str) -> (Daemon, Address) {
+    let daemon = Setup::new().wsgi("probe", PROBE, lines).start();
+    let address = daemon.address("probe");
+    (daemon, address)
+}
+
+#[track_caller]
+fn wait_for_end_of(daemon: &Daemon, pid: &str) {
+    until("the worker has left", || {
+        let workers = daemon.worker_pids("probe");
+        workers.iter().all(|worker| worker.to_string() != pid)
+    });
+}
+
+#[test]
+fn more_connections_are_kept_than_there_are_workers() {
+    let (_daemon, address) = probe("pm = static\npm.max_children = 2");
+    let mut kept: Vec<Connection> = (0..20).map(|_| keep(&address).0).collect();
+    for _ in 0..3 {
+        for connection in &mut kept {
+            ask(connection);
+        }
+    }
+    // All at once.
+    for connection in &mut kept {
+        connection
+            .send(&Request::get("/pid").bytes(1, KEEP_CONN))
+            .expect("it is open");
+    }
+    for connection in &mut kept {
+        assert_eq!(connection.answer().expect("the pool answers").status, 200);
+    }
+}
+
+#[test]
+fn the_connection_of_a_worker_that_is_recycled_is_kept() {
+    let (daemon, address) = probe("pm = static\npm.max_children = 2\npm.max_requests = 1");
+    let (mut kept, mut pid) = keep(&address);
+    for _ in 0..5 {
+        wait_for_end_of(&daemon, &pid);
+        let before = std::mem::replace(&mut pid, ask(&mut kept));
+        assert_ne!(pid, before);
+    }
+}
+
+#[test]
+fn connections_are_kept_over_a_reload() {
+    let (daemon, address) = probe("pm = static\npm.max_children = 2");
+    let mut kept: Vec<(Connection, String)> = (0..6).map(|_| keep(&address)).collect();
+    let old = daemon.worker_pids("probe");
+    daemon.signal(Signal::SIGUSR2);
+    until("the old workers have left", || {
+        let now = daemon.worker_pids("probe");
+        now.iter().all(|pid| !old.contains(pid))
+    });
+    for (connection, pid) in &mut kept {
+        assert_ne!(ask(connection), *pid);
+    }
+}
+
+#[test]
+fn a_request_on_a_kept_connection_brings_a_worker_where_there_is_none() {
+    let (daemon, address) =
+        probe("pm = ondemand\npm.max_children = 2\npm.process_idle_timeout = 1s");
+    let (mut kept, _) = keep(&address);
+    daemon.wait_for_workers("probe", 0);
+    ask(&mut kept);
+}
+
+#[test]
+fn what_nobody_keeps_any_more_is_let_go_and_not_all_is_kept() {
+    let (daemon, address) = probe("pm = static\npm.max_children = 1");
+    let descriptors = || {
+        let path = format!("/proc/{}/fd", daemon.pid());
+        let open = fs::read_dir(path).expect("the master is there");
+        open.count()
+    };
+    daemon.wait_for_workers("probe", 1);
+    let before = descriptors();
+    let mut kept: Vec<Connection> = (0..250).map(|_| keep(&address).0).collect();
+    until("the master has what the worker parted with", || {
+        (before + 150..before + 230).contains(&descriptors())
+    });
+    kept[0].expect_end().expect("the oldest is closed");
+    ask(&mut kept[249]);
+    ask(&mut kept[200]);
+    drop(kept);
+    until("the master has let go of what has ended", || {
+        descriptors() <= before
+    });
+}
