@@ -34,6 +34,8 @@ pub(crate) struct Answer {
     sent: bool,
     /// Bytes of the declared length that are still to come.
     left: Option<u64>,
+    /// The application has said that this is all.
+    over: bool,
 }
 
 impl Answer {
@@ -44,6 +46,7 @@ impl Answer {
             head: None,
             sent: false,
             left: None,
+            over: false,
         }
     }
 
@@ -77,7 +80,7 @@ impl Answer {
 
     /// Adds a block to the body. An empty one does nothing.
     pub(crate) fn add(&mut self, exchange: &mut Exchange, block: &[u8]) -> Result<(), Trouble> {
-        if block.is_empty() {
+        if block.is_empty() || self.over {
             return Ok(());
         }
         if !self.send_head(exchange)? {
@@ -116,6 +119,16 @@ impl Answer {
             _ if exchange.is_ended() => Ok(()),
             _ => Ok(exchange.end(0)?),
         }
+    }
+
+    /// Ends the answer with what there is of it, before the application returns. What it adds from then on is dropped.
+    pub(crate) fn end_now(&mut self, exchange: &mut Exchange) -> Result<(), Trouble> {
+        let ended = self.finish(exchange);
+        if matches!(ended, Ok(()) | Err(Trouble::Exchange(_))) {
+            self.over = true;
+            exchange.part();
+        }
+        ended
     }
 
     /// Adds the head if it has not been. Returns whether a body may follow.

@@ -4,6 +4,7 @@
 //! them costs as much as copying the environment. If any is still held somewhere it stays with the request that it
 //! belongs to, which has ended, and the next request gets new ones.
 
+use crate::api;
 use crate::input::Input;
 use crate::start_response::Responder;
 use crate::transaction::Transaction;
@@ -27,6 +28,7 @@ impl Handles {
     /// New ones, of no request.
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         let transaction = Arc::new(Transaction::default());
+        api::answers_through(&transaction);
         let input = Py::new(py, Input(Arc::clone(&transaction)))?;
         let responder = Bound::new(py, Responder::new(py, Arc::clone(&transaction))?)?;
         Ok(Self {

@@ -9,6 +9,7 @@
 //! takes back from them when it ends: whatever the application keeps of them can do nothing to later requests.
 //!
 //! # Layout
+//! * [`api`]: what the application can call
 //! * [`mold`]: the process that imports the application and forks
 //! * [`loading`]: importing, warming up
 //! * [`connections`]: what the import left open
@@ -25,6 +26,7 @@
 //! * [`failure`]: what the log and the client get when something goes wrong
 
 mod answer;
+mod api;
 mod application;
 mod body;
 mod connections;
@@ -45,9 +47,12 @@ mod stray;
 mod transaction;
 mod worker;
 
-/// The module as Python sees it.
+/// What preforkd does for the application that it hosts.
 #[pyo3::pymodule]
 mod preforkd {
+    #[pymodule_export]
+    use crate::api::{finish_response, worker};
+    /// For who has loaded the module, and takes it away.
     #[pymodule_export]
     use crate::mold::mold;
 }

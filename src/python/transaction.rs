@@ -41,6 +41,12 @@ impl Transaction {
 
     /// Works on the state. `work` must not call Python code, which might come back here.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> PyResult<T> {
+        self.try_with(work)?
+            .ok_or_else(|| PyValueError::new_err("the request has ended"))
+    }
+
+    /// The same, but None if there is no request.
+    pub(crate) fn try_with<T>(&self, work: impl FnOnce(&mut State) -> T) -> PyResult<Option<T>> {
         let mut guard = match self.0.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -50,10 +56,7 @@ impl Transaction {
                 ));
             }
         };
-        match &mut *guard {
-            Some(state) => Ok(work(state)),
-            None => Err(PyValueError::new_err("the request has ended")),
-        }
+        Ok(guard.as_mut().map(work))
     }
 
     /// Ends the request: waits until no thread is inside, and takes everything out. None if that was done before.

@@ -3,6 +3,7 @@
 //! It has inherited the mold's memory and descriptors. Those of the mold's own it lets go; those that the application
 //! opened when it was imported it keeps.
 
+use crate::api::{self, Place};
 use crate::application::Wsgi;
 use crate::{failure, loading, stray};
 use nix::libc;
@@ -111,6 +112,11 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
     // a process that was just forked is not.
     let _ = setsid();
     stray::is_worker();
+    api::is_worker(Place {
+        pool: settings.worker.pool.clone(),
+        slot,
+        generation: settings.generation,
+    });
     let reporter = Reporter::new(board, slot, settings.generation)?;
     enliven(py).map_err(Failed::Application)?;
     let mut application = match application {

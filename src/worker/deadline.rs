@@ -5,6 +5,18 @@ use crate::exchange::{Error, Result};
 use nix::poll::PollTimeout;
 use std::time::{Duration, Instant};
 
+/// How long an accepted connection may stay silent, as in php-fpm.
+pub const FIRST_BYTE: Duration = Duration::from_secs(5);
+
+/// How long the parameters of a request may take from their first byte.
+pub const HEADER: Duration = Duration::from_secs(10);
+
+/// How long the peer may let a read of the body, or a write of the answer, wait: what nginx allows by default.
+pub const TRANSFER: Duration = Duration::from_secs(60);
+
+/// How long the rest of a body that the application did not read is awaited before the connection is closed.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
 /// An instant by which something must have happened.
 pub(crate) struct Deadline {
     span: Duration,

@@ -5,7 +5,7 @@
 
 use crate::Blocking;
 use crate::answer_head::AnswerHead;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, LINGER};
 use crate::spool::Spool;
 use crate::watchdog::Watch;
 use nix::errno::Errno;
@@ -20,20 +20,9 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 use thiserror::Error;
 
-/// How long an accepted connection may stay silent, as in php-fpm.
-pub const FIRST_BYTE: Duration = Duration::from_secs(5);
-
-/// How long the parameters of a request may take from their first byte.
-pub const HEADER: Duration = Duration::from_secs(10);
-
-/// How long the peer may let a read of the body, or a write of the answer, wait: what nginx allows by default.
-pub const TRANSFER: Duration = Duration::from_secs(60);
-
-/// How long the rest of a body that the application did not read is awaited before the connection is closed.
-const LINGER: Duration = Duration::from_secs(2);
+pub use crate::deadline::{FIRST_BYTE, HEADER, TRANSFER};
 
 /// Reads that move a body into the spool at one time: a peer that sends faster must not keep the application waiting.
 const SPOOL_TURNS: usize = 32;
@@ -101,6 +90,8 @@ pub struct Exchange {
     receiver: Receiver,
     response: Response,
     stage: Stage,
+    /// Nothing more is sent on this connection.
+    parts: bool,
     /// The piece of the body that lies in the receiver's buffer.
     piece: Range<usize>,
     spool: Spool,
@@ -122,6 +113,7 @@ impl Exchange {
             receiver: Receiver::new(limits, capacity),
             response: Response::default(),
             stage: Stage::Waiting,
+            parts: false,
             piece: 0..0,
             spool: Spool::default(),
             blocking: DIRECT,
@@ -134,6 +126,7 @@ impl Exchange {
     pub fn open(&mut self, connection: OwnedFd) {
         self.connection = Some(connection);
         self.receiver.reset();
+        self.parts = false;
         self.stage = Stage::Waiting;
         self.forget_body();
     }
@@ -329,9 +322,23 @@ impl Exchange {
 
     /// Ends the connection for everybody who holds it: a child that the application forked keeps it from being closed.
     pub fn shut_down(&self) {
+        self.shut(Shutdown::Both);
+    }
+
+    fn shut(&self, sides: Shutdown) {
         if let Some(connection) = &self.connection {
             // The peer may have left, which is as good.
-            let _ = shutdown(connection.as_raw_fd(), Shutdown::Both);
+            let _ = shutdown(connection.as_raw_fd(), sides);
+        }
+    }
+
+    /// Ends the connection, too, when the answer is complete, although the web server may want to keep it: its next
+    /// request on it would wait for what the application still does. One that has come already is served in its turn.
+    pub fn part(&mut self) {
+        let has_next = self.receiver.body_complete() && self.has_arrived();
+        self.parts = self.stage == Stage::Ended && !has_next;
+        if self.parts {
+            self.shut(Shutdown::Write);
         }
     }
 
@@ -357,7 +364,7 @@ impl Exchange {
         if self.stage != Stage::Ended {
             return false;
         }
-        let keep = self.receiver.head().keep;
+        let keep = self.receiver.head().keep && !self.parts;
         let mut deadline = Deadline::new(LINGER, "the rest of the request's body");
         let usable = self
             .discard_body(keep, &mut deadline)
@@ -402,10 +409,7 @@ impl Exchange {
             }
             if !told {
                 told = true;
-                if let Some(connection) = &self.connection {
-                    // The peer may have left; the read tells.
-                    let _ = shutdown(connection.as_raw_fd(), Shutdown::Write);
-                }
+                self.shut(Shutdown::Write);
             }
             if self.receive(deadline)? == 0 {
                 return Err(Error::Gone);

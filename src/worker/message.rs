@@ -34,7 +34,7 @@ pub const BOOTSTRAP: &str = "import sys, importlib.machinery as machinery; \
     spec = machinery.ModuleSpec('preforkd', loader, origin=loader.path); \
     module = sys.modules['preforkd'] = loader.create_module(spec); \
     loader.exec_module(module); \
-    module.mold()";
+    vars(module).pop('mold')()";
 
 /// Bytes of text that a message to the master may carry; more is cut.
 pub const MAX_TEXT: usize = 4096;

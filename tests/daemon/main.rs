@@ -17,6 +17,7 @@ mod kept;
 mod lifecycle;
 mod limits;
 mod log;
+mod module;
 mod notify;
 mod parked;
 mod pep3333;
