@@ -6,8 +6,9 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::Daemon;
+use crate::support::fastcgi::{Address, Request};
 use crate::support::load::Load;
-use crate::support::setup::{PROBE, Setup};
+use crate::support::setup::{PROBE, Setup, free_port};
 use crate::support::wait::until;
 
 const RELOADED: &str = "NOTICE: [pool probe] generation 2 has taken over";
@@ -160,6 +161,115 @@ fn pools_come_and_go_and_change() {
         daemon.address("three").get("/").expect("it answers").status,
         200
     );
+}
+
+#[test]
+fn what_waits_on_a_socket_is_answered_by_the_new_generation() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .start();
+    let address = daemon.address("probe");
+    let old = address.worker_pid();
+    let mut held = address.connect().expect("the pool listens");
+    held.send(&Request::get("/hold?ms=4000").bytes(1, 0))
+        .expect("it is open");
+    daemon.wait_for_line("*said into stderr: \"held\"*");
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let mut connection = address.connect().expect("there is room in the queue");
+            connection
+                .send(&Request::get("/pid").bytes(1, 0))
+                .expect("it is open");
+            connection
+        })
+        .collect();
+    daemon.signal(Signal::SIGUSR2);
+    for mut connection in waiting {
+        let pid = connection.answer().expect("it is answered").text();
+        assert_ne!(pid.trim(), old.to_string());
+    }
+    assert!(held.is_open(), "nobody has waited for the old generation");
+    assert_eq!(
+        held.answer().expect("it is answered").text().trim(),
+        old.to_string()
+    );
+}
+
+#[test]
+fn a_pool_may_change_anything() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .start();
+    daemon.wait_for_workers("probe", 1);
+    let configuration = daemon.folder.path("preforkd.conf");
+    let before = fs::read_to_string(&configuration).expect("it was written");
+    let port = free_port();
+    let folder = daemon.folder.root().display();
+    let after = before
+        .replace("pm = static", "pm = ondemand")
+        .replace("pm.max_children = 1", "pm.max_children = 3")
+        .replace(
+            &format!("listen = {folder}/probe.sock"),
+            &format!("listen = 127.0.0.1:{port}"),
+        );
+    fs::write(
+        &configuration,
+        format!(
+            "{after}env[COLOUR] = green\npm.status_path = /status\naccess.log = {folder}/access.log\n\
+             wsgi.preload = no\nmount = /site\nchdir = /usr\n"
+        ),
+    )
+    .expect("it can be written");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line(RELOADED);
+    daemon.wait_for_workers("probe", 0);
+    assert!(!daemon.folder.path("probe.sock").exists());
+    let address = Address::Tcp(([127, 0, 0, 1], port).into());
+    let ask = |path: &str| address.get(path).expect("it answers");
+    let variables = ask("/site/variables").text();
+    assert!(variables.contains("COLOUR=green\n"), "{variables}");
+    assert_eq!(ask("/variables").status, 404);
+    let status = ask("/status").text();
+    assert!(
+        status.contains("process manager:      ondemand\n"),
+        "{status}"
+    );
+    assert!(status.contains("max children:         3\n"), "{status}");
+    let worker = &daemon.workers("probe")[0];
+    let there = fs::read_link(format!("/proc/{}/cwd", worker.pid)).expect("it is there");
+    assert_eq!(there.to_str(), Some("/usr"));
+    assert!(daemon.folder.path("access.log").exists());
+    // And back again.
+    fs::write(&configuration, before).expect("it can be written");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool probe] generation 3 has taken over");
+    assert_eq!(
+        daemon
+            .address("probe")
+            .get("/pid")
+            .expect("it answers")
+            .status,
+        200
+    );
+}
+
+#[test]
+fn a_renamed_pool_keeps_its_socket() {
+    let daemon = Setup::new()
+        .pool("one", "app = hello\npm = static\npm.max_children = 1")
+        .start();
+    daemon.wait_for_workers("one", 1);
+    let address = daemon.address("one");
+    let load = Load::start(&address, 2, "/");
+    edit(&daemon, "preforkd.conf", "[one]", "[other]");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool other] generation 1 has taken over");
+    daemon.wait_for_workers("one", 0);
+    daemon.wait_for_workers("other", 1);
+    assert_eq!(address.get("/").expect("it answers").status, 200);
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.served > 0);
 }
 
 #[test]
