@@ -12,6 +12,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+/// What it takes besides what there is a limit for: the last signals, reaping, the status service's end.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// The service manager, if there is one.
 #[derive(Debug)]
 pub struct Notifier {
@@ -81,6 +84,11 @@ impl Notifier {
         self.watchdog.or(self.interval)
     }
 
+    /// Says that it may take so long until it is [`Self::ready`].
+    pub fn starting(&self, limit: Duration) {
+        self.send(&patience(limit));
+    }
+
     /// Says that everybody who is to serve does so.
     pub fn ready(&mut self) {
         self.send(&format!(
@@ -96,9 +104,9 @@ impl Notifier {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
     }
 
-    /// Says that this is the end.
-    pub fn stopping(&mut self) {
-        self.send("STOPPING=1");
+    /// Says that this is the end, and that it may take so long.
+    pub fn stopping(&mut self, limit: Duration) {
+        self.send(&format!("STOPPING=1\n{}", patience(limit)));
         // The watchdog wants to hear of it until the last worker has gone.
         self.next = self.watchdog.and(self.next);
     }
@@ -144,6 +152,12 @@ impl Notifier {
             let _ = socket.send(state.as_bytes());
         }
     }
+}
+
+/// What keeps the service manager from ending this process sooner, where its own time for that (TimeoutStartSec=,
+/// TimeoutStopSec=) is shorter.
+fn patience(limit: Duration) -> String {
+    format!("EXTEND_TIMEOUT_USEC={}", (limit + SLACK).as_micros())
 }
 
 /// A number that is not negative with three significant digits, as printf's `%.3g` has it, but all digits of a large one

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use preforkd_plan::pool::Phase;
 use preforkd_sys::children::{self, Death};
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use std::time::Duration;
 
 impl Master {
     pub(crate) fn take_signals(&mut self) {
@@ -50,7 +51,10 @@ impl Master {
             return;
         }
         self.phase = phase;
-        self.notifier.stopping();
+        self.notifier.stopping(match phase {
+            Phase::Terminating => Duration::ZERO,
+            Phase::Finishing | Phase::Running => self.control_timeout,
+        });
         self.status.end();
         self.forget_reload();
         match phase {

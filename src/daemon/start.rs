@@ -19,6 +19,7 @@ use crate::upgrade::{Heritage, Program};
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use preforkd_plan::pool::Phase;
+use preforkd_plan::reload::timeout;
 use preforkd_sys::queue::Gauge;
 use preforkd_sys::{limits, privileges, signals};
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -149,6 +150,8 @@ fn start(
         return Err(());
     }
     let control_timeout = config.global.process_control_timeout;
+    let starts = config.pools.iter().map(|pool| pool.start_timeout);
+    let start = starts.max().unwrap_or_default();
     let mut master = Master {
         elders: Elders::new(elders, &config.pools, control_timeout, &common),
         common,
@@ -188,6 +191,8 @@ fn start(
         // Who died while the program before turned into this one: it had the signal of that.
         master.reap();
         master.notifier.resume();
+    } else {
+        master.notifier.starting(timeout(start));
     }
     master.status.renew();
     log::ready();

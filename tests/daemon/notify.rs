@@ -83,6 +83,32 @@ fn the_counts_are_told_again_and_again() {
     assert_eq!(daemon.wait_for_end().code(), Some(0));
 }
 
+/// The unit's own times may be shorter than what the configuration allows.
+#[test]
+fn the_service_manager_is_told_how_long_it_may_take() {
+    let extended = |message: &str| -> u64 {
+        let mut lines = message.lines();
+        let micros = lines.find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
+        let micros: u64 = micros
+            .and_then(|micros| micros.parse().ok())
+            .expect("a time");
+        micros / 1_000_000
+    };
+    for (signal, stops_within) in [(Signal::SIGQUIT, 400..420), (Signal::SIGTERM, 1..20)] {
+        let setup = Setup::new()
+            .global("process_control_timeout = 400s")
+            .pool("hello", &format!("{HELLO}\npm.start_timeout = 300s"));
+        let (manager, mut daemon) = Manager::start(setup, &[]);
+        let starts_within = extended(&manager.hear("EXTEND_TIMEOUT_USEC="));
+        assert!((300..700).contains(&starts_within), "{starts_within} s");
+        manager.hear("READY=1");
+        daemon.signal(signal);
+        let seconds = extended(&manager.hear("STOPPING=1"));
+        assert!(stops_within.contains(&seconds), "{signal}: {seconds} s");
+        assert_eq!(daemon.wait_for_end().code(), Some(0));
+    }
+}
+
 #[test]
 fn a_watchdog_is_fed_in_time() {
     let setup = Setup::new()
