@@ -8,7 +8,7 @@
 //! * [`signals`]: what follows from signals
 //! * [`pool`]: a pool at run time
 //! * [`bounds`]: what holds for all pools together
-//! * [`reload`]: a new generation of each pool
+//! * [`reload`] and [`inquiry`]: a new generation of each pool
 //! * [`control`]: commands to the master, and what has come of them
 //! * [`upgrade`] and [`elders`]: another program under the same pid
 //! * [`spawn`] and [`confine`]: making processes
@@ -32,6 +32,7 @@ mod daemonize;
 #[cfg(test)]
 mod docs;
 mod elders;
+mod inquiry;
 mod listen;
 mod log;
 mod master;
@@ -49,7 +50,7 @@ mod token;
 mod upgrade;
 
 use cli::{Cli, Exit, Task};
-use config::{ErrorLog, Global};
+use config::{ErrorLog, Global, Names};
 use daemonize::Caller;
 use log::reason;
 use preforkd_sys::{limits, privileges};
@@ -79,8 +80,9 @@ fn main() -> Exit {
     if let Task::Reload { scope } = cli.task() {
         return control::reload(config::control(&path, &surroundings), &scope);
     }
-    let read = move || config::load(&path, &surroundings);
-    let config = match read() {
+    let read = move |names: &Names| config::load(&path, &surroundings, names);
+    let names = Names::default();
+    let config = match read(&names) {
         Ok(config) => config,
         Err(problems) => {
             problems.tell();

@@ -5,9 +5,10 @@
 //! follows. With nothing to do there is no deadline, and the master does not wake at all.
 
 use crate::bounds::{self, Room};
-use crate::config::{self, Config, Global, LogLevel, Problems};
+use crate::config::{self, Config, Global, LogLevel, Names, Problems};
 use crate::control::Control;
 use crate::elders::Elders;
+use crate::inquiry::Inquiry;
 use crate::listen::Sockets;
 use crate::log::{self, ALERT};
 use crate::notify::{Notifier, Work};
@@ -39,7 +40,7 @@ const MAX_POOLS: u32 = 1 << 28;
 const EVENTS: usize = 64;
 
 /// Reads the configuration as it is now.
-pub(crate) type Read = Box<dyn Fn() -> Result<Config, Problems>>;
+pub(crate) type Read = Box<dyn Fn(&Names) -> Result<Config, Problems>>;
 
 /// The master's state. How it begins is in [`crate::start`], what it does for signals in [`crate::signals`], and reloading
 /// in [`crate::reload`].
@@ -49,6 +50,7 @@ pub(crate) struct Master {
     pub(crate) pools: BTreeMap<u32, Pool>,
     pub(crate) next_pool: u32,
     pub(crate) read: Read,
+    pub(crate) inquiry: Option<Inquiry>,
     pub(crate) reload: Option<Reload>,
     /// A signal has asked for a reload that has not begun.
     pub(crate) reload_asked: bool,
@@ -80,6 +82,7 @@ impl Master {
     pub(crate) fn serve(&mut self) {
         loop {
             self.settle();
+            self.settle_inquiry();
             self.settle_check();
             self.settle_reload();
             self.settle_elders();
@@ -280,6 +283,7 @@ impl Master {
         let deadlines = self.pools.values().filter_map(Pool::deadline);
         let others = [
             self.reload_deadline(),
+            self.inquiry.as_ref().map(Inquiry::deadline),
             self.check_deadline(),
             self.elders.deadline(),
             self.status.deadline(),

@@ -11,7 +11,7 @@
 //! When one pool alone is reloaded, what concerns the daemon as a whole stays as it is, and so does the program.
 
 use crate::cli::Exit;
-use crate::config::{self, Config, Global, Listen};
+use crate::config::{self, Config, Global, Listen, Names};
 use crate::control::{Control, Outcome, Scope, State};
 use crate::listen::{self, Listener, Sockets};
 use crate::master::Master;
@@ -87,7 +87,8 @@ impl Master {
             self.forget_reload();
             return None;
         }
-        if self.reload.is_some() || self.check.is_some() || self.is_coming_up_again() {
+        let goes_on = self.inquiry.is_some() || self.check.is_some() || self.reload.is_some();
+        if goes_on || self.is_coming_up_again() {
             return None;
         }
         if std::mem::take(&mut self.reload_asked) {
@@ -100,18 +101,21 @@ impl Master {
         self.control.begins(&scope);
         self.notifier.reloading();
         match &scope {
-            Scope::All => {
-                tracing::info!("Reloading in progress ...");
-                if self.program.is_replaced() {
-                    self.check_program();
-                    return;
-                }
-            }
+            Scope::All => tracing::info!("Reloading in progress ..."),
             Scope::Pool(name) => tracing::info!("[pool {name}] Reloading in progress ..."),
         }
-        match self.prepare(&scope) {
+        self.inquire(scope);
+    }
+
+    /// Goes on with a reload: what the names in the configuration stand for is known.
+    pub(crate) fn reload_knowing(&mut self, scope: &Scope, names: Names) {
+        if *scope == Scope::All && self.program.is_replaced() {
+            self.check_program(names);
+            return;
+        }
+        match self.prepare(scope, &names) {
             Ok(reload) => self.reload = Some(reload),
-            Err(why) => self.reload_failed(&scope, &why),
+            Err(why) => self.reload_failed(scope, &why),
         }
     }
 
@@ -127,14 +131,17 @@ impl Master {
         if let Some(check) = &self.check {
             check.kill();
         }
+        if let Some(inquiry) = &self.inquiry {
+            inquiry.kill();
+        }
         let ends = Outcome::new(Exit::Unavailable, "the master is about to end");
         let epoll = &self.common.epoll;
         self.control
             .tell(|state| *state != State::Silent, &ends, epoll);
     }
 
-    fn prepare(&mut self, scope: &Scope) -> Result<Reload, Outcome> {
-        let mut config = (self.read)().map_err(|problems| {
+    fn prepare(&mut self, scope: &Scope, names: &Names) -> Result<Reload, Outcome> {
+        let mut config = (self.read)(names).map_err(|problems| {
             problems.tell();
             Outcome::new(Exit::Config, &problems.to_string())
         })?;

@@ -86,6 +86,7 @@ impl Master {
                 || self.elders.reaped(pid)
                 || self.status.reaped(pid, death)
                 || self.check_reaped(pid, death)
+                || self.inquiry_reaped(pid, death)
             {
                 continue;
             }

@@ -158,6 +158,7 @@ fn start(
         pools: BTreeMap::new(),
         next_pool: 0,
         read,
+        inquiry: None,
         reload: None,
         reload_asked: false,
         control,

@@ -6,6 +6,7 @@
 //! ready.
 
 use crate::cli::Exit;
+use crate::config::Names;
 use crate::control::{self, Outcome, Scope};
 use crate::elders::Elder;
 use crate::listen::{Inherited, Listener};
@@ -92,6 +93,8 @@ fn stamp(path: &std::path::Path) -> Option<Stamp> {
 #[derive(Debug)]
 pub struct Check {
     pid: Pid,
+    /// What the names in the configuration stand for.
+    names: Names,
     output: [Output; 2],
     said: Held,
     /// When it is killed.
@@ -273,7 +276,7 @@ impl<'a> Testament<'a> {
 
 impl Master {
     /// Asks the new program whether it can take over.
-    pub fn check_program(&mut self) {
+    pub fn check_program(&mut self, names: Names) {
         tracing::info!("the program has changed: {}", self.program.path.display());
         let program = &self.program;
         let begun = program
@@ -292,6 +295,7 @@ impl Master {
         let _ = output::watch(&self.common.epoll, &output, token);
         self.check = Some(Check {
             pid,
+            names,
             output,
             said: Held::default(),
             deadline: Time(clock::now()) + CHECK_TIMEOUT,
@@ -333,7 +337,7 @@ impl Master {
             return true;
         }
         if death == Death::Exited(0) {
-            self.become_successor();
+            self.become_successor(&check.names);
             return true;
         }
         let said = &mut check.said;
@@ -353,16 +357,16 @@ impl Master {
     }
 
     /// Returns only if that fails.
-    fn become_successor(&mut self) {
-        let error = match self.try_to_become_successor() {
+    fn become_successor(&mut self, names: &Names) {
+        let error = match self.try_to_become_successor(names) {
             Ok(error) | Err(error) => error,
         };
         let why = format!("cannot become the new program: {error}");
         self.reload_failed(&Scope::All, &Outcome::logged(Exit::Software, why));
     }
 
-    fn try_to_become_successor(&mut self) -> io::Result<io::Error> {
-        let bound = self.sockets_to_come()?;
+    fn try_to_become_successor(&mut self, names: &Names) -> io::Result<io::Error> {
+        let bound = self.sockets_to_come(names)?;
         for pool in self.pools.values_mut() {
             pool.put_back_connections(&self.common);
         }
@@ -400,8 +404,8 @@ impl Master {
     }
 
     /// The sockets of the configuration that no pool which goes on listens on, bound while there is still a way back.
-    fn sockets_to_come(&self) -> io::Result<Vec<Listener>> {
-        let Ok(config) = (self.read)() else {
+    fn sockets_to_come(&self, names: &Names) -> io::Result<Vec<Listener>> {
+        let Ok(config) = (self.read)(names) else {
             // The new program understands it.
             return Ok(Vec::new());
         };

@@ -13,7 +13,7 @@ use nix::unistd::{Uid, mkfifo};
 use crate::support::daemon::{self, Daemon, Turn};
 use crate::support::fastcgi::Request;
 use crate::support::process::{self, Process};
-use crate::support::setup::Setup;
+use crate::support::setup::{Setup, with_own_mounts};
 use crate::support::wait::{PATIENCE, until};
 
 /// Prints what it is asked to: `/long?4000`, `/odd`, `/flood`, `/half`.
@@ -353,32 +353,6 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
         .expect("it is there");
     let count = lost.split(' ').find_map(|word| word.parse::<u32>().ok());
     assert!(count.is_some_and(|count| count > 100), "{lost}");
-}
-
-/// Root, in a mount namespace of its own, can put a socket where the system's log would be.
-fn with_own_mounts(mounts: &str, setup: Setup, run: &str) -> Option<Daemon> {
-    if !Uid::effective().is_root() {
-        eprintln!("the system's log is tried by root alone, in a mount namespace of its own");
-        return None;
-    }
-    let folder = setup.folder.root().display().to_string();
-    let configuration = setup.write();
-    let script = format!("set -e\ncd {folder}\n{mounts}\n{run}");
-    let mut command = Command::new("/usr/bin/unshare");
-    command
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            "/bin/sh",
-            "-c",
-            &script,
-        ])
-        .arg(env!("CARGO_BIN_EXE_preforkd"))
-        .arg(configuration)
-        .env_remove("NOTIFY_SOCKET")
-        .stdin(Stdio::null());
-    Some(Daemon::launch(setup.folder, &mut command, Turn::shared()))
 }
 
 /// What the disk has no room for is lost; the daemon goes on, and says so when there is room again.

@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod log;
 mod module;
+mod names;
 mod notify;
 mod parked;
 mod pep3333;

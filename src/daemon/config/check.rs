@@ -16,6 +16,7 @@ use preforkd_sys::channel::MAX_MESSAGE;
 use super::global::{enough_for_all, global};
 use super::identity::{self, Account};
 use super::listen::{self, Address, MAX_UNIX_PATH};
+use super::names::Names;
 use super::problem::{Origin, Problem, Problems};
 use super::raw::{Entry, Given, Raw, RawPool, Section, Setting};
 use super::{Config, Listen, Pool, Surroundings};
@@ -32,6 +33,7 @@ pub fn check(
     raw: &Raw,
     file: &Origin,
     surroundings: &Surroundings<'_>,
+    names: &Names,
     mut problems: Vec<Problem>,
     mut notices: Vec<String>,
     mut warnings: Vec<String>,
@@ -55,6 +57,7 @@ pub fn check(
             section,
             raw: &section.pool,
             surroundings,
+            names,
             problems: &mut problems,
             notices: &mut notices,
             warnings: &mut warnings,
@@ -110,6 +113,7 @@ pub struct PoolChecker<'a, 'r> {
     pub raw: &'a RawPool,
     /// What it is read against.
     pub surroundings: &'a Surroundings<'a>,
+    names: &'a Names,
     /// What has been reported.
     pub problems: &'r mut Vec<Problem>,
     notices: &'r mut Vec<String>,
@@ -305,7 +309,7 @@ impl<'a> PoolChecker<'a, '_> {
         let listen = match &given.value {
             Address::Path(path) => Listen::Unix(self.socket_path(entry, path)?),
             Address::Port(port) => Listen::Port(*port),
-            Address::Host { host, port } => match listen::resolve(host, *port) {
+            Address::Host { host, port } => match listen::resolve(host, *port, self.names) {
                 Ok((address, count)) => {
                     if count > 1 {
                         self.notice(&format!(
@@ -363,14 +367,14 @@ impl<'a> PoolChecker<'a, '_> {
 
     /// The user of an entry.
     pub fn account(&mut self, entry: &Entry, user: &str) -> Option<Account> {
-        identity::account(user)
+        identity::account(user, self.names)
             .map_err(|rule| self.wrong(entry, rule))
             .ok()
     }
 
     /// The group of an entry.
     pub fn group(&mut self, entry: &Entry, group: &str) -> Option<Gid> {
-        identity::group(group)
+        identity::group(group, self.names)
             .map_err(|rule| self.wrong(entry, rule))
             .ok()
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
+use super::names::Names;
 use super::value;
 
 /// A user.
@@ -23,12 +24,12 @@ pub struct Account {
 ///
 /// # Errors
 /// The rule that is broken.
-pub fn account(text: &str) -> Result<Account, String> {
+pub fn account(text: &str, names: &Names) -> Result<Account, String> {
     let (known, uid) = if is_number(text) {
         let uid = Uid::from_raw(number(text)?);
-        (User::from_uid(uid), Some(uid))
+        (names.user_of_number(uid), Some(uid))
     } else {
-        (User::from_name(text), None)
+        (names.user(text), None)
     };
     let known = known.map_err(|error| format!("the user cannot be looked up: {error}"))?;
     match (known, uid) {
@@ -36,7 +37,7 @@ pub fn account(text: &str) -> Result<Account, String> {
             name: user.name,
             uid: user.uid,
             gid: Some(user.gid),
-            home: user.dir,
+            home: user.home,
         }),
         (None, Some(uid)) => Ok(Account {
             name: uid.to_string(),
@@ -54,12 +55,12 @@ pub fn account(text: &str) -> Result<Account, String> {
 ///
 /// # Errors
 /// The rule that is broken.
-pub fn group(text: &str) -> Result<Gid, String> {
+pub fn group(text: &str, names: &Names) -> Result<Gid, String> {
     if is_number(text) {
         return Ok(Gid::from_raw(number(text)?));
     }
-    match Group::from_name(text) {
-        Ok(Some(group)) => Ok(group.gid),
+    match names.group(text) {
+        Ok(Some(gid)) => Ok(gid),
         Ok(None) => Err(format!(
             "cannot get gid for group '{text}': add it (addgroup --system), or choose another"
         )),

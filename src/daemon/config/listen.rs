@@ -1,9 +1,10 @@
 //! Addresses to listen on.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::Listen;
+use super::names::Names;
 
 /// Longest path of a Unix socket, in bytes: `sun_path` of `unix(7)` without the closing zero.
 pub const MAX_UNIX_PATH: usize = 107;
@@ -88,14 +89,12 @@ fn port(text: &str) -> Result<u16, String> {
 ///
 /// # Errors
 /// The name cannot be resolved.
-pub fn resolve(host: &str, port: u16) -> Result<(SocketAddr, usize), String> {
-    let mut addresses: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| format!("the host {host} cannot be resolved: {error}"))?
-        .collect();
-    addresses.dedup();
+pub fn resolve(host: &str, port: u16, names: &Names) -> Result<(SocketAddr, usize), String> {
+    let addresses = names
+        .host(host)
+        .map_err(|error| format!("the host {host} cannot be resolved: {error}"))?;
     match addresses.first() {
-        Some(first) => Ok((*first, addresses.len())),
+        Some(first) => Ok((SocketAddr::new(*first, port), addresses.len())),
         None => Err(format!("the host {host} has no address")),
     }
 }
@@ -171,9 +170,12 @@ mod tests {
     #[test]
     fn numeric_hosts_resolve_to_themselves() {
         for (name, address) in [("127.0.0.1", "127.0.0.1:9000"), ("::1", "[::1]:9000")] {
-            assert_eq!(resolve(name, 9000), Ok((address.parse().unwrap(), 1)));
+            assert_eq!(
+                resolve(name, 9000, &Names::default()),
+                Ok((address.parse().unwrap(), 1))
+            );
         }
-        assert!(resolve("not a host", 9000).is_err());
+        assert!(resolve("not a host", 9000, &Names::default()).is_err());
     }
 
     #[test]

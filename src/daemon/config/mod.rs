@@ -9,6 +9,7 @@
 //! * [`read`]: files, sections, `include`
 //! * [`directive`] and [`table`]: the one definition of each directive
 //! * [`value`] and [`listen`]: one value of each kind
+//! * [`names`]: what the system says of users, groups and hosts
 //! * [`raw`]: what is written
 //! * [`check`], [`global`], [`application`], [`limits`], [`confinement`], [`identity`] and [`requests`]: what it means
 //! * [`dump`]: what is in effect, written as a configuration
@@ -32,6 +33,7 @@ mod global;
 mod identity;
 mod limits;
 mod listen;
+mod names;
 mod problem;
 pub mod raw;
 mod read;
@@ -44,6 +46,7 @@ mod value;
 
 pub use directive::reference;
 pub use dump::dump;
+pub use names::Names;
 pub use problem::Problems;
 pub use read::{control, load};
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::check::check;
 use super::directive::{Directive, Reader as Kind, Scope, Shape};
 use super::global;
+use super::names::Names;
 use super::problem::{Origin, Problem, Problems};
 use super::raw::{Entry, Raw, RawPool, Section};
 use super::scan::{self, Line};
@@ -27,11 +28,15 @@ const MAX_ENTRIES: usize = 100_000;
 /// Longest name of a pool, in bytes. It is part of process titles, log lines and, as `$pool`, of values.
 const MAX_POOL_NAME: usize = 64;
 
-/// Reads and checks a configuration: `file` and all it includes.
+/// Reads and checks a configuration: `file` and all it includes. `names` tells users, groups and hosts.
 ///
 /// # Errors
 /// Everything that is wrong with it, at once. Nothing is changed on the system either way.
-pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Problems> {
+pub fn load(
+    file: &Path,
+    surroundings: &Surroundings<'_>,
+    names: &Names,
+) -> Result<Config, Problems> {
     let mut reader = Reader::new(surroundings);
     let origin = Origin {
         file: file.into(),
@@ -56,6 +61,7 @@ pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Prob
         &reader.raw,
         &origin,
         surroundings,
+        names,
         reader.problems,
         reader.notices,
         reader.warnings,
@@ -72,7 +78,7 @@ pub fn control(file: &Path, surroundings: &Surroundings<'_>) -> Result<Option<Pa
     match global::control(&reader.raw.global, surroundings) {
         Some(control) if read.is_ok() => Ok(control),
         // Should somebody just have mended it, it is right.
-        _ => load(file, surroundings).map(|config| config.global.control),
+        _ => load(file, surroundings, &Names::default()).map(|config| config.global.control),
     }
 }
 

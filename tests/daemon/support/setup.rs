@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 
 use nix::unistd::{Group, Uid, User, mkdtemp};
@@ -153,6 +153,33 @@ impl Setup {
         text.replace("@DIR@", &self.folder.root().display().to_string())
             .replace("@PYTHON@", &self.python.display().to_string())
     }
+}
+
+/// Starts a daemon that sees other mounts than the rest of the machine: `mounts` is a shell script that makes them in the
+/// daemon's folder, `run` then runs the program `$0` with the configuration `$1`. Root alone can, so that for anybody
+/// else there is none.
+pub fn with_own_mounts(mounts: &str, setup: Setup, run: &str) -> Option<Daemon> {
+    if !is_root() {
+        return None;
+    }
+    let folder = setup.folder.root().display().to_string();
+    let configuration = setup.write();
+    let script = format!("set -e\ncd {folder}\n{mounts}\n{run}");
+    let mut command = Command::new("/usr/bin/unshare");
+    command
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "/bin/sh",
+            "-c",
+            &script,
+        ])
+        .arg(env!("CARGO_BIN_EXE_preforkd"))
+        .arg(configuration)
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null());
+    Some(Daemon::launch(setup.folder, &mut command, Turn::shared()))
 }
 
 /// The lines that say whom a pool belongs to: none unless the tests run as root.

@@ -38,7 +38,7 @@ pub static POOL: &[Directive] = &[
             show: |pool| Shown::One(pool.listen.to_string()),
         },
         text: "Where the pool listens: the path of a Unix socket (at most 107 bytes), host:port, [v6]:port, or a port alone for all addresses. \
-               Required; no two pools can have the same.",
+               Required; no two pools can have the same. The name of a host is looked up at the start and at a reload, which fails if that takes more than 10s.",
     },
     Directive {
         name: "listen.backlog",

@@ -80,7 +80,7 @@ impl Case {
     }
 
     fn load_in(&self, name: &str, surroundings: &Surroundings<'_>) -> Result<Config, Vec<String>> {
-        load(&self.path(name), surroundings).map_err(|problems| {
+        load(&self.path(name), surroundings, &Names::default()).map_err(|problems| {
             let text = problems.to_string().replace(&self.at(), "@");
             text.lines().map(str::to_owned).collect()
         })

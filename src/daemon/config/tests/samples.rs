@@ -85,7 +85,8 @@ fn the_samples_are_right_as_they_stand() {
         ..SURROUNDINGS
     };
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/preforkd.conf");
-    let config = load(&file, &surroundings).unwrap_or_else(|problems| panic!("{problems}"));
+    let config = load(&file, &surroundings, &Names::default())
+        .unwrap_or_else(|problems| panic!("{problems}"));
     let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
     assert_eq!(names, ["hello"]);
     assert_eq!(config.notices, Vec::<String>::new());
