@@ -7,14 +7,14 @@ use crate::config::{self, Acl, Listen};
 use crate::pool::Place;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open as open_file};
-use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr, TcpNoDelay};
+use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, PeerCredentials, ReuseAddr, TcpNoDelay};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, getsockopt, listen, setsockopt, socket,
 };
 use nix::sys::stat::{Mode, fstat, umask};
-use nix::unistd::fchownat;
-use preforkd_sys::acl;
+use nix::unistd::{Pid, fchownat};
+use preforkd_sys::{acl, children};
 use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -49,6 +49,8 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
+    /// Whether it was bound here, or by the program before; else the service manager has it as well.
+    is_ours: bool,
     file: Option<Arc<SocketFile>>,
     /// Where connections to it are parked; None as long as no pool has wanted that.
     parking: Option<Place>,
@@ -117,10 +119,10 @@ impl Listener {
         &self.socket
     }
 
-    /// Whether its file is removed at the end.
+    /// Whether this program bound it, or the one before; else it is the service manager's.
     #[must_use]
     pub fn was_bound_here(&self) -> bool {
-        self.file.is_some()
+        self.is_ours
     }
 
     /// The same socket for another generation of the pool, with a descriptor of its own.
@@ -130,6 +132,7 @@ impl Listener {
     pub fn share(&self) -> io::Result<Self> {
         Ok(Self {
             socket: self.socket.try_clone()?,
+            is_ours: self.is_ours,
             file: self.file.clone(),
             parking: self.parking.as_ref().map(Place::share).transpose()?,
         })
@@ -150,6 +153,16 @@ impl Listener {
     #[must_use]
     pub fn known_parking(&self) -> Option<&Place> {
         self.parking.as_ref()
+    }
+
+    /// Lets nobody new come, when everything ends; who waits to be accepted goes on waiting. A Unix socket loses its name,
+    /// and on a TCP port the kernel leaves unanswered what finds somebody waiting, and asks again a second later. To a
+    /// socket of the service manager's they may come: it keeps them for whoever is next.
+    pub fn shut_door(&mut self) {
+        if self.is_ours && self.file.take().is_none() {
+            // It listens, so it can.
+            let _ = Backlog::new(0).and_then(|none| listen(&self.socket, none));
+        }
     }
 
     /// Gives a socket that goes on listening what a new configuration says of it.
@@ -254,6 +267,7 @@ pub fn open(
             };
             let listener = Listener {
                 socket,
+                is_ours,
                 file,
                 parking,
             };
@@ -334,6 +348,7 @@ fn tcp(pool: &config::Pool, written: &Listen, address: SocketAddr) -> nix::Resul
     listen(&socket, backlog(pool))?;
     Ok(Listener {
         socket,
+        is_ours: true,
         file: None,
         parking: None,
     })
@@ -354,6 +369,7 @@ fn unix(pool: &config::Pool, path: &Path, address: &str) -> Result<Listener, Err
     listen(&socket, backlog(pool)).map_err(system)?;
     Ok(Listener {
         socket,
+        is_ours: true,
         file,
         parking: None,
     })
@@ -416,6 +432,7 @@ pub fn control(path: Option<&Path>, before: Option<OwnedFd>) -> Result<Option<Li
     fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
     Ok(Some(Listener {
         socket,
+        is_ours: true,
         file,
         parking: None,
     }))
@@ -445,6 +462,13 @@ fn make_way(kind: SockType, path: &Path, address: &str) -> Result<(), Error> {
         probe.as_fd().as_raw_fd(),
         &UnixAddr::new(path).map_err(system)?,
     ) {
+        // A master that was killed has left workers that answer who came before. Nobody else is to come to them.
+        Ok(()) if has_lost_its_master(&probe) => {
+            tracing::info!("taking the place of {address}, whose master is dead");
+            // As below.
+            let _ = std::fs::remove_file(path);
+            Ok(())
+        }
         // EAGAIN: somebody listens and has a full queue.
         Ok(()) | Err(Errno::EAGAIN) => Err(Error::Taken(address.to_owned())),
         Err(Errno::ECONNREFUSED) => {
@@ -456,6 +480,13 @@ fn make_way(kind: SockType, path: &Path, address: &str) -> Result<(), Error> {
         // Such as a datagram socket, or one that may not be connected to: whose it is cannot be known.
         Err(error) => Err(system(error)),
     }
+}
+
+/// Whether the process that listened on the socket that `probe` is connected to (unix(7), `SO_PEERCRED`) is dead. One
+/// that cannot be seen from here lives, and so does one whose pid is another's by now.
+fn has_lost_its_master(probe: &OwnedFd) -> bool {
+    getsockopt(probe, PeerCredentials)
+        .is_ok_and(|listener| listener.pid() > 0 && !children::runs(Pid::from_raw(listener.pid())))
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

@@ -95,6 +95,8 @@ pub struct Pool {
     decided: bool,
     /// It has been told to leave.
     leaving: bool,
+    /// Its workers answer who waits before they leave: nobody comes after them.
+    drains: bool,
     /// Workers that died unasked and have not been replaced.
     lost: u32,
 }
@@ -163,6 +165,7 @@ impl Pool {
             actions: Vec::new(),
             decided: false,
             leaving: false,
+            drains: false,
             lost: 0,
             config,
         })
@@ -417,6 +420,13 @@ impl Pool {
             mold.signal(Signal::SIGTERM);
         }
         self.on(Event::Stop(phase));
+    }
+
+    /// Stops when everything does: who has come is answered, and nobody else comes.
+    pub fn shut_down(&mut self, common: &Common) {
+        self.listener.shut_door();
+        self.drains = self.listener.was_bound_here();
+        self.stop(Phase::Finishing, common);
     }
 
     /// A process has died. Returns whether it was one of this pool's.

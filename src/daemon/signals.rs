@@ -16,8 +16,12 @@ impl Master {
         for signal in pending {
             match signal {
                 SIGCHLD => self.reap(),
-                SIGTERM | SIGINT => self.stop(Phase::Terminating),
-                SIGQUIT => self.stop(Phase::Finishing),
+                SIGTERM | SIGINT if self.phase < Phase::Terminating => {
+                    self.stop(Phase::Terminating)
+                }
+                SIGTERM | SIGINT => self.stop(Phase::Killing),
+                SIGQUIT if self.phase < Phase::Finishing => self.stop(Phase::Finishing),
+                SIGQUIT => self.stop(Phase::Terminating),
                 SIGUSR1 => {
                     match log::reopen() {
                         Ok(true) => tracing::info!("error log file re-opened"),
@@ -52,12 +56,16 @@ impl Master {
         }
         self.phase = phase;
         self.notifier.stopping(match phase {
-            Phase::Terminating => Duration::ZERO,
+            Phase::Terminating | Phase::Killing => Duration::ZERO,
             Phase::Finishing | Phase::Running => self.control_timeout,
         });
         self.status.end();
         self.forget_reload();
         match phase {
+            Phase::Killing => {
+                tracing::info!("Killing ...");
+                self.elders.terminate();
+            }
             Phase::Terminating => {
                 tracing::info!("Terminating ...");
                 self.elders.terminate();
@@ -68,7 +76,11 @@ impl Master {
             }
         }
         for pool in self.pools.values_mut() {
-            pool.stop(phase, &self.common);
+            if phase == Phase::Finishing {
+                pool.shut_down(&self.common);
+            } else {
+                pool.stop(phase, &self.common);
+            }
         }
     }
 

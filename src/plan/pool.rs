@@ -103,6 +103,8 @@ pub enum Phase {
     Finishing,
     /// Each worker ends at once.
     Terminating,
+    /// Each worker that has not ended yet is killed.
+    Killing,
 }
 
 /// What the daemon is to do.
@@ -376,9 +378,16 @@ impl Pool {
             return;
         }
         self.phase = phase;
-        self.mold.end(now + KILL_INTERVAL);
-        if phase == Phase::Terminating {
+        let killed_in = match phase {
+            Phase::Killing => Duration::ZERO,
+            Phase::Terminating | Phase::Finishing | Phase::Running => KILL_INTERVAL,
+        };
+        self.mold.end(now + killed_in);
+        if phase >= Phase::Terminating {
             self.for_all(now, slot::Event::Terminate, actions);
+            for slot in &mut self.slots {
+                slot.deadline = slot.deadline.map(|at| at.min(now + killed_in));
+            }
             return;
         }
         self.for_all(now, slot::Event::Retire, actions);

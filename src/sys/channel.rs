@@ -7,9 +7,9 @@ use nix::cmsg_space;
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixCredentials, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
+    UnixCredentials, getsockopt, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
 };
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -104,6 +104,14 @@ impl Channel {
             return 0;
         }
         u32::try_from(count).unwrap_or(0)
+    }
+
+    /// Whether the process that made this channel is this one's parent, as the master of a worker is as long as it runs,
+    /// whatever program it runs.
+    #[must_use]
+    pub fn is_peer_parent(&self) -> bool {
+        getsockopt(&self.0, sockopt::PeerCredentials)
+            .is_ok_and(|maker| Pid::from_raw(maker.pid()) == getppid())
     }
 
     fn receive_with(&self, buffer: &mut [u8], flags: MsgFlags) -> io::Result<Received> {

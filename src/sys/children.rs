@@ -84,6 +84,18 @@ pub fn is_child(pid: Pid) -> bool {
     }
 }
 
+/// Whether somebody's process runs under this pid. One that has ended and was not reaped does not.
+#[must_use]
+pub fn runs(pid: Pid) -> bool {
+    if kill(pid, None) == Err(Errno::ESRCH) {
+        return false;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the state may hold anything.
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    !state.is_some_and(|state| state.starts_with(['Z', 'X']))
+}
+
 /// Sends a signal to a child, and to nobody else: not to a process that has got the number of one that is gone, nor to
 /// one whose number somebody made up. Returns whether it was sent.
 pub fn signal(child: Pid, signal: Signal) -> bool {

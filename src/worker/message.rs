@@ -54,6 +54,8 @@ pub enum ToWorker {
     Nudge = 2,
     /// Go on in the logs that come with it, as [`LogFiles::fds`](crate::log_file::LogFiles::fds) has them.
     Logs = 3,
+    /// As [`Self::Retire`], but answer who waits in the queue first: nobody comes after you.
+    Drain = 4,
 }
 
 /// What a worker tells the master. The kernel says from which process it comes.
@@ -111,6 +113,7 @@ impl TryFrom<&[u8]> for ToWorker {
             [1] => Ok(Self::Retire),
             [2] => Ok(Self::Nudge),
             [3] => Ok(Self::Logs),
+            [4] => Ok(Self::Drain),
             _ => Err(Malformed),
         }
     }
@@ -504,7 +507,12 @@ mod tests {
                 text: "ü".repeat(MAX_TEXT / 2)
             })
         );
-        for message in [ToWorker::Retire, ToWorker::Nudge, ToWorker::Logs] {
+        for message in [
+            ToWorker::Retire,
+            ToWorker::Nudge,
+            ToWorker::Logs,
+            ToWorker::Drain,
+        ] {
             assert_eq!(ToWorker::try_from(&[message as u8][..]), Ok(message));
         }
     }

@@ -12,7 +12,7 @@ use crate::exchange::{DIRECT, Error, Exchange, Next};
 use crate::log_file::LogFiles;
 use crate::message::{FromWorker, ToWorker, WorkerSettings};
 use crate::overdue::{SlowLog, Witness};
-use crate::status::reception::Reception;
+use crate::status::reception::{Reception, read_queue};
 use crate::status::summary;
 use crate::watchdog::{Timeouts, Watch, Watchdog};
 use crate::wear::{Wear, Worn};
@@ -20,11 +20,13 @@ use crate::{Application, message};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{SockaddrStorage, getpeername};
+use nix::unistd::{dup2_stderr, dup2_stdout};
 use preforkd_fastcgi::receiver::Limits;
 use preforkd_sys::channel::Channel;
 use preforkd_sys::parking::Parking;
 use preforkd_sys::scoreboard::Reporter;
 use preforkd_sys::{clock, fds, signals};
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -80,6 +82,8 @@ pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Resu
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Told {
     retire: bool,
+    /// Who waits is answered before.
+    drain: bool,
     nudge: bool,
 }
 
@@ -192,7 +196,7 @@ impl Worker {
             }
             let told = std::mem::take(&mut self.told);
             if told.retire {
-                return self.leave(application);
+                return self.leave(application, told.drain);
             }
             called |= told.nudge;
             parked |= told.nudge;
@@ -213,14 +217,24 @@ impl Worker {
     }
 
     /// Answers what nobody else may know of: a request on the connection that it keeps, and a connection for which the
-    /// kernel may have woken this worker and no other.
-    fn leave(&mut self, application: &mut impl Application) -> io::Result<()> {
+    /// kernel may have woken this worker and no other. With `drain` also who waits now, be it that the other workers that
+    /// leave take them as well; who comes later may come without end.
+    fn leave(&mut self, application: &mut impl Application, drain: bool) -> io::Result<()> {
         self.epoll.delete(&self.listener)?;
         self.epoll.delete(&self.parking)?;
         if self.keeps && self.exchange().has_arrived() {
             self.answer(application, true);
         }
-        self.accept(application)?;
+        let waiting = if drain {
+            read_queue(&self.listener).length
+        } else {
+            0
+        };
+        for _ in 0..waiting.max(1) {
+            if !self.accept(application)? {
+                break;
+            }
+        }
         self.take_parked(application);
         self.part();
         Ok(())
@@ -236,8 +250,12 @@ impl Worker {
                 other => other?,
             };
             if received.length == 0 {
-                // The master is gone.
+                // The master is gone; or it is another program now, whose workers answer who waits.
                 self.told.retire = true;
+                if !self.control.is_peer_parent() {
+                    self.told.drain = true;
+                    silence();
+                }
                 return Ok(());
             }
             match ToWorker::try_from(&buffer[..received.length]).map_err(invalid)? {
@@ -246,6 +264,10 @@ impl Worker {
                     self.reopen(logs.map_err(invalid)?);
                 }
                 ToWorker::Retire => self.told.retire = true,
+                ToWorker::Drain => {
+                    self.told.retire = true;
+                    self.told.drain = true;
+                }
                 ToWorker::Nudge => self.told.nudge = true,
             }
         }
@@ -280,14 +302,15 @@ impl Worker {
         }
     }
 
-    /// Accepts a connection, if there still is one, and answers its first request. A kept one yields to it.
-    fn accept(&mut self, application: &mut impl Application) -> io::Result<()> {
+    /// Accepts a connection, if there still is one, and answers its first request. A kept one yields to it. Returns
+    /// whether there may be another.
+    fn accept(&mut self, application: &mut impl Application) -> io::Result<bool> {
         let connection = match fds::accept(self.listener.as_fd()) {
             Ok(connection) => connection,
-            // Another worker was faster, or the peer has left.
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO) => {
-                return Ok(());
-            }
+            // Another worker was faster.
+            Err(Errno::EAGAIN) => return Ok(false),
+            // The peer has left.
+            Err(Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO) => return Ok(true),
             Err(error) if is_of_the_listener(error) => return Err(error.into()),
             Err(error) => {
                 // The master may have gone, and with it whoever reads.
@@ -297,14 +320,14 @@ impl Worker {
                     ACCEPT_PAUSE.as_millis()
                 );
                 std::thread::sleep(ACCEPT_PAUSE);
-                return Ok(());
+                return Ok(true);
             }
         };
         if self.is_allowed(&connection) {
             self.reporter.connection();
             self.turn_to(connection, false, application);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes up a connection that another worker has parted with, if there still is one, and answers its next request.
@@ -513,6 +536,15 @@ impl Worker {
 /// An event that wakes one of the workers that wait for it.
 fn exclusive(token: u64) -> EpollEvent {
     EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, token)
+}
+
+/// Sends what the application prints from now on nowhere, since nobody is left to read it: a write would be an error, and
+/// might be taken for the request's.
+fn silence() {
+    if let Ok(null) = File::options().write(true).open("/dev/null") {
+        // Both descriptors are open, and if they cannot be replaced they stay as they are.
+        let _ = dup2_stdout(&null).and(dup2_stderr(&null));
+    }
 }
 
 /// Whether accepting will fail for ever. Any other error is of one connection, or of the moment (accept(2)).

@@ -1,13 +1,17 @@
 //! Processes that end: killed, worn out, or over their time.
 
+use std::fs::{self, File};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{self, Daemon};
 use crate::support::fastcgi::{KEEP_CONN, Request};
 use crate::support::load::{Load, burst_served};
+use crate::support::process::Process;
 use crate::support::setup::{PROBE, Setup};
 use crate::support::wait::{PATIENCE, until, until_some};
 
@@ -265,6 +269,69 @@ fn an_idle_kept_connection_is_not_over_its_time() {
         address.get("/pid").expect("the pool answers").text(),
         worker
     );
+}
+
+/// A master beside the one of a case; it ends with the case.
+struct Next(Child);
+
+impl Next {
+    fn stop(&mut self) -> ExitStatus {
+        let pid = Pid::from_raw(self.0.id().try_into().expect("a pid"));
+        // It may have ended, and then waiting tells how.
+        let _ = kill(pid, Signal::SIGTERM);
+        self.0.wait().expect("it is our child")
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The workers of a dead master answer who has come, and another one serves at once on the same address.
+#[test]
+fn a_new_master_takes_the_place_of_one_that_was_killed() {
+    let setup = Setup::new().wsgi("probe", PROBE, "pm = static\npm.max_children = 2");
+    let configuration = setup.write();
+    let mut daemon = setup.start();
+    daemon.wait_for_workers("probe", 2);
+    let address = daemon.address("probe");
+    let old = daemon.worker_pids("probe");
+    let request = Request::get("/hold?ms=1500").bytes(1, 0);
+    let mut waiting: Vec<_> = (0..4)
+        .map(|_| address.connect().expect("the pool listens"))
+        .collect();
+    for connection in &mut waiting {
+        connection.send(&request).expect("there is room");
+    }
+    until("two are answered", || {
+        daemon.lines_like("said into stderr: \"held\"").len() == 2
+    });
+    daemon.signal(Signal::SIGKILL);
+    until("it is dead", || Process::of(daemon.pid()).is_none());
+    let begun = Instant::now();
+    let log = daemon.folder.path("next.log");
+    let mut next = Next(
+        daemon::command(&configuration)
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("a file can be made"))
+            .spawn()
+            .expect("it can be started"),
+    );
+    until("another one listens", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("ready to handle connections"))
+    });
+    let new = address.worker_pid();
+    let took = begun.elapsed();
+    assert!(!old.contains(&new), "an old worker answered");
+    assert!(took < Duration::from_millis(1400), "it took {took:?}");
+    for connection in &mut waiting {
+        let answer = connection.answer().expect("the old ones finish");
+        assert!(old.contains(&answer.text().trim().parse().expect("a pid")));
+    }
+    assert!(next.stop().success());
+    daemon.wait_for_end();
 }
 
 /// If the master is killed, its workers finish what they have and leave; none is orphaned for good.

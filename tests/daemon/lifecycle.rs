@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::{self, Daemon, Turn};
-use crate::support::fastcgi::Address;
+use crate::support::fastcgi::{Address, Request};
 use crate::support::process::Process;
 use crate::support::setup::{PROBE, Setup, free_port};
 use crate::support::wait::{PATIENCE, until};
@@ -104,6 +104,92 @@ fn quit_finishes_what_is_in_flight() {
     daemon.wait_for_line("NOTICE: Finishing ...");
     daemon.wait_for_line("NOTICE: exiting, bye-bye!");
     assert!(address.connect().is_err(), "the pool still listens");
+}
+
+/// Who has come is answered, be it that nobody has accepted it yet; who comes then learns at once that it is too late.
+#[test]
+fn quit_answers_who_waits_and_lets_nobody_in() {
+    let port = free_port();
+    for listen in ["@DIR@/probe.sock".to_owned(), format!("127.0.0.1:{port}")] {
+        let mut daemon = Setup::new()
+            .wsgi("probe", PROBE, &format!("listen = {listen}\n{PROBE_POOL}"))
+            .start();
+        daemon.wait_for_workers("probe", 2);
+        let address = if listen.starts_with('@') {
+            daemon.address("probe")
+        } else {
+            Address::Tcp(([127, 0, 0, 1], port).into())
+        };
+        let request = Request::get("/hold?ms=400").bytes(1, 0);
+        let mut waiting: Vec<_> = (0..9)
+            .map(|_| address.connect().expect("the pool listens"))
+            .collect();
+        for connection in &mut waiting {
+            connection.send(&request).expect("there is room");
+        }
+        until("two are answered", || {
+            daemon.lines_like("said into stderr: \"held\"").len() == 2
+        });
+        daemon.signal(Signal::SIGQUIT);
+        daemon.wait_for_line("NOTICE: Finishing ...");
+        if listen.starts_with('@') {
+            until("nobody is let in", || address.connect().is_err());
+        }
+        for connection in &mut waiting {
+            assert_eq!(connection.answer().expect("it is answered").status, 200);
+        }
+        assert_eq!(daemon.wait_for_end().code(), Some(0));
+        assert_eq!(daemon.lines_like("WARNING: * exited"), Vec::<String>::new());
+        assert!(address.connect().is_err());
+    }
+}
+
+/// Each signal after the first is harsher than the one before it.
+#[test]
+fn a_second_signal_does_not_wait_for_what_the_first_one_waits_for() {
+    let deaf = "
+@__import__('atexit').register
+def end():
+    time.sleep(60)
+def application(environ, start_response):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return probe(environ, start_response)
+";
+    for (signals, last_words) in [
+        (&[Signal::SIGQUIT, Signal::SIGQUIT][..], "Terminating ..."),
+        (&[Signal::SIGTERM, Signal::SIGINT], "Killing ..."),
+        (
+            &[Signal::SIGQUIT, Signal::SIGQUIT, Signal::SIGTERM],
+            "Killing ...",
+        ),
+    ] {
+        let kills = last_words == "Killing ...";
+        let application = if kills {
+            format!("import signal\n{PROBE}{deaf}")
+        } else {
+            PROBE.to_owned()
+        };
+        let mut daemon = Setup::new().wsgi("probe", &application, PROBE_POOL).start();
+        let address = daemon.address("probe");
+        let in_flight = thread::spawn(move || address.get("/hold?ms=30000"));
+        daemon.wait_for_line("said into stderr: \"held\"");
+        let begun = Instant::now();
+        for (index, signal) in signals.iter().enumerate() {
+            daemon.signal(*signal);
+            until("it is heard", || daemon.lines_like(" ...").len() > index);
+        }
+        assert_eq!(daemon.wait_for_end().code(), Some(0));
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(4), "{signals:?}: {took:?}");
+        daemon.wait_for_line(last_words);
+        if kills {
+            daemon.wait_for_line("child * exited on signal 9 (SIGKILL)");
+        }
+        in_flight
+            .join()
+            .expect("the client does not panic")
+            .expect_err("it is broken off");
+    }
 }
 
 /// A request that takes longer than `process_control_timeout` does not hold the end up.

@@ -55,11 +55,12 @@ const RELOADING: &[&str] = &[
 const SIGNALS: &[(&str, &str)] = &[
     (
         "TERM, INT",
-        "Stop at once. Requests that are being answered are broken off.",
+        "Stop at once. Requests that are being answered are broken off. A second one kills who has not ended yet.",
     ),
     (
         "QUIT",
-        "Stop when the requests that are being answered have ended, at most process_control_timeout later.",
+        "Stop when the requests that are being answered, or wait to be accepted, have been, at most process_control_timeout later. \
+         Who comes now finds no socket any more. A second one is as TERM.",
     ),
     (
         "USR1",

@@ -51,6 +51,7 @@ impl Pool {
                     self.on(Event::SpawnFailed { slot });
                 }
             }
+            Action::Retire { slot } if self.drains => self.tell(slot, ToWorker::Drain),
             Action::Retire { slot } => self.tell(slot, ToWorker::Retire),
             Action::Nudge { slot } => self.tell(slot, ToWorker::Nudge),
             Action::SignalTerm { slot } => self.signal(slot, Signal::SIGTERM),
@@ -128,7 +129,7 @@ impl Pool {
 
     pub(super) fn tell(&mut self, slot: u32, message: ToWorker) {
         if let Some(Some(process)) = self.workers.get_mut(slot as usize) {
-            process.leaving |= message == ToWorker::Retire;
+            process.leaving |= matches!(message, ToWorker::Retire | ToWorker::Drain);
             if let Err(error) = process.spawned.control.send(&[message as u8], &[])
                 && error.kind() != io::ErrorKind::BrokenPipe
             {

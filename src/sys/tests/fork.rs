@@ -4,11 +4,11 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid, pause, pipe, read, write};
-use preforkd_sys::children::{Death, is_child, signal, wait_for};
+use preforkd_sys::children::{Death, is_child, runs, signal, wait_for};
 use preforkd_sys::fork::{EX_SOFTWARE, exit_now, fork, siblings};
 use std::sync::mpsc;
 
-const CASES: [(&str, fn()); 7] = [
+const CASES: [(&str, fn()); 8] = [
     (
         "a child exits with its own status",
         a_child_exits_with_its_own_status,
@@ -36,6 +36,10 @@ const CASES: [(&str, fn()); 7] = [
     (
         "only who is a child gets a signal",
         only_who_is_a_child_gets_a_signal,
+    ),
+    (
+        "who has ended does not run, reaped or not",
+        who_has_ended_does_not_run_reaped_or_not,
     ),
 ];
 
@@ -133,4 +137,21 @@ fn only_who_is_a_child_gets_a_signal() {
     assert_eq!(wait_for(child), Ok(Death::Signaled { number, core }));
     assert!(!is_child(child), "it has been reaped");
     assert_eq!(wait_for(child), Err(nix::Error::ECHILD));
+}
+
+fn who_has_ended_does_not_run_reaped_or_not() {
+    let child = fork(|| {
+        loop {
+            pause();
+        }
+    });
+    let child = child.expect("it can be forked");
+    assert!(runs(child) && runs(getpid()));
+    assert!(signal(child, Signal::SIGKILL));
+    while runs(child) {
+        std::thread::yield_now();
+    }
+    assert!(is_child(child), "nobody has reaped it");
+    wait_for(child).expect("it is a child");
+    assert!(!runs(child));
 }

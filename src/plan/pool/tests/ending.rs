@@ -143,6 +143,23 @@ fn terminating_signals_at_once_and_kills_who_stays() {
 }
 
 #[test]
+fn killing_waits_for_nobody() {
+    let mut world = World::new(limits(DYNAMIC, 8), TIMEOUTS, true);
+    world.run(SECOND);
+    world.burst(2, 3600 * SECOND);
+    world.run(millis(20));
+    world.mold_forks_no_more();
+    world.harden(0);
+    world.stop(Phase::Terminating);
+    world.run(millis(100));
+    assert_eq!((world.alive(), world.has_mold()), (1, true));
+    world.stop(Phase::Killing);
+    world.run(millis(1));
+    assert!(world.pool.is_empty() && !world.has_mold());
+    assert_eq!(world.deadline, None);
+}
+
+#[test]
 fn terminating_overtakes_finishing_and_is_not_taken_back() {
     let mut world = World::settled(limits(STATIC, 2));
     world.burst(2, 3600 * SECOND);
