@@ -5,6 +5,7 @@
 //! * [`pairs`]: name-value pairs
 //! * [`receiver`]: the server side of a connection: assembles requests from any split of their bytes
 //! * [`response`]: frames an answer into records
+//! * [`request`] and [`answer`]: the client side: a request to a program as records, and what the program answers
 //!
 //! # Rules that hold everywhere
 //! PARAMS and STDIN are byte streams: records may have any size and any padding, a pair may be split anywhere. After an
@@ -12,7 +13,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod pairs;
 pub mod receiver;
 pub mod record;
+pub mod request;
 pub mod response;

@@ -46,8 +46,25 @@ pub enum ProtocolStatus {
     Complete = 0,
     /// `FCGI_CANT_MPX_CONN`: a second request on a connection that serves one at a time.
     CannotMultiplex = 1,
+    /// `FCGI_OVERLOADED`: a program that has no room for another request.
+    Overloaded = 2,
     /// `FCGI_UNKNOWN_ROLE`
     UnknownRole = 3,
+}
+
+impl ProtocolStatus {
+    /// The status of this number, if there is one.
+    #[must_use]
+    pub fn of(number: u8) -> Option<Self> {
+        [
+            Self::Complete,
+            Self::CannotMultiplex,
+            Self::Overloaded,
+            Self::UnknownRole,
+        ]
+        .into_iter()
+        .find(|&status| status as u8 == number)
+    }
 }
 
 /// A decoded header.

@@ -53,6 +53,15 @@ impl Response {
         taken
     }
 
+    /// Adds `data` to standard error.
+    pub fn stderr(&mut self, data: &[u8]) {
+        self.close();
+        for part in data.chunks(CONTENT) {
+            self.header(kind::STDERR, part.len());
+            self.bytes.extend_from_slice(part);
+        }
+    }
+
     /// Ends standard output and the request.
     pub fn end(&mut self, application: u32, protocol: ProtocolStatus) {
         self.close();
