@@ -7,7 +7,6 @@ use crate::cli::Exit;
 use crate::config::Names;
 use crate::control::{Outcome, Scope};
 use crate::master::{Master, Read};
-use crate::pool::describe;
 use crate::spawn;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
@@ -124,10 +123,7 @@ impl Master {
                 self.inquiry_failed(&scope, &why);
             }
             Death::Exited(_) | Death::Signaled { .. } => {
-                self.inquiry_failed(
-                    &scope,
-                    &format!("the process that does {}", describe(death)),
-                );
+                self.inquiry_failed(&scope, &format!("the process that does {death}"));
             }
         }
         true

@@ -42,7 +42,6 @@ use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{LogSettings, ToMold, ToWorker};
 use preforkd_worker::status::Pages;
 use process::Process;
-pub use process::describe;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;

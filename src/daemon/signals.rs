@@ -2,7 +2,6 @@
 
 use crate::log;
 use crate::master::Master;
-use crate::pool;
 use nix::libc;
 use nix::unistd::Pid;
 use preforkd_plan::pool::Phase;
@@ -108,7 +107,7 @@ impl Master {
             }
             if !self.hand_over(pid, death) {
                 // A subreaper inherits what applications leave behind.
-                tracing::debug!("an orphan, {pid}, has {}", pool::describe(death));
+                tracing::debug!("an orphan, {pid}, has {death}");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Making processes: workers that the master forks itself, molds, and workers that a mold forks for it.
 
-use crate::config::{Application, Mount, Pool, Wsgi};
+use crate::config::{Application, Exec, Mount, Pool, Wsgi};
 use crate::confine::confine;
 use crate::output::Output;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -8,11 +8,15 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, pipe2};
 use preforkd_sys::channel::{self, Channel};
 use preforkd_sys::parking::Parking;
+use preforkd_sys::program::Program;
 use preforkd_sys::scoreboard::{Handle, Reporter};
 use preforkd_sys::{fork, handover, title};
+use preforkd_worker as worker;
 use preforkd_worker::hello::Hello;
 use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{BOOTSTRAP, LogSettings, MoldSettings, ToMold, WorkerSettings};
+use preforkd_worker::relay::listener::Listener;
+use preforkd_worker::relay::{self, Relay};
 use preforkd_worker::run::{Equipment, run};
 use preforkd_worker::status::Pages;
 use std::convert::Infallible;
@@ -87,6 +91,19 @@ impl Shared<'_> {
 /// # Errors
 /// EAGAIN, EMFILE, ENOMEM and their like.
 pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
+    fork_worker(shared, slot, |_| {
+        confine(shared.pool)?;
+        Ok(Hello::new(shared.worker_settings(), shared.board.attach()?))
+    })
+}
+
+/// Forks a worker with the application that `make` makes in it, once it is confined. `make` gets the worker's end of its
+/// channel.
+fn fork_worker<A: worker::Application>(
+    shared: Shared<'_>,
+    slot: u32,
+    make: impl FnOnce(BorrowedFd<'_>) -> io::Result<A>,
+) -> io::Result<Spawned> {
     let (mut spawned, ends) = prepare(shared)?;
     let null = null()?;
     let mut keep = vec![
@@ -100,10 +117,9 @@ pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
     let stdio = [null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
     let pid = fork::fork_keeping(&keep, stdio, || {
         title::set(&format!("preforkd: pool {}", shared.pool.name));
-        finish(confine(shared.pool).and_then(|()| {
+        finish(make(ends.control.as_fd()).and_then(|mut application| {
             let settings = shared.worker_settings();
             let reporter = Reporter::new(shared.board.attach()?, slot, shared.generation)?;
-            let mut application = Hello::new(settings.clone(), shared.board.attach()?);
             let control = Channel::from_fd(ends.control.as_fd().try_clone_to_owned()?);
             let listener = shared.listener.try_clone_to_owned()?;
             run(
@@ -121,6 +137,50 @@ pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
     })?;
     spawned.pid = Some(pid);
     Ok(spawned)
+}
+
+/// What is told to php-cgi unless the pool's environment does: the workers are the pool's to count, and so are their
+/// requests.
+const PHP: [(&str, &str); 2] = [("PHP_FCGI_CHILDREN", "0"), ("PHP_FCGI_MAX_REQUESTS", "0")];
+
+/// Addresses that a FastCGI program takes connections from (specification, 3.2); on a Unix socket they make no sense.
+const ADDRESSES: &str = "FCGI_WEB_SERVER_ADDRS";
+
+/// Part of `pm.start_timeout` that a relay waits for its program, so that it can still tell why it gives up.
+const PATIENCE: (u32, u32) = (4, 5);
+
+/// Forks a worker that relays to a program of its own.
+///
+/// # Errors
+/// EAGAIN, EMFILE, ENOMEM and their like.
+pub fn relay(shared: Shared<'_>, exec: &Exec, slot: u32) -> io::Result<Spawned> {
+    let pool = shared.pool;
+    let mut environment = environment(pool);
+    environment.retain(|(name, _)| name != ADDRESSES);
+    for (name, value) in PHP {
+        if !environment.iter().any(|(known, _)| known == name) {
+            environment.push((name.into(), value.into()));
+        }
+    }
+    let settings = relay::Settings {
+        program: Program {
+            path: exec.program.clone(),
+            arguments: exec.arguments.iter().map(OsString::from).collect(),
+            environment,
+        },
+        ready: exec.ready,
+        start_timeout: pool.start_timeout * PATIENCE.0 / PATIENCE.1,
+    };
+    let owner = pool.identity.as_ref().map(|user| (user.uid, user.gid));
+    fork_worker(shared, slot, |control| {
+        let listener = Listener::new(owner).map_err(|error| {
+            let text = format!("cannot make a socket for the program: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
+        confine(pool)?;
+        let control = Channel::from_fd(control.try_clone_to_owned()?);
+        Relay::new(settings, listener, control)
+    })
 }
 
 /// Asks a mold for a worker.
@@ -154,7 +214,7 @@ pub fn mold(shared: Shared<'_>, wsgi: &Wsgi, extension: &File) -> io::Result<Spa
         CString::from(c"-c"),
         CString::new(BOOTSTRAP)?,
     ];
-    let environment = environment(pool)?;
+    let environment = variables(environment(pool))?;
     let keep = [ends.control.as_fd(), extension.as_fd()];
     let pid = fork::fork_keeping(
         &keep,
@@ -277,7 +337,7 @@ pub fn open_extension() -> Result<File, String> {
 #[must_use]
 pub fn needs_mold(pool: &Pool) -> bool {
     match pool.application {
-        Application::Hello => false,
+        Application::Hello | Application::Exec(_) => false,
         Application::Wsgi(_) => true,
     }
 }
@@ -362,7 +422,7 @@ const MANAGER_VARIABLES: [&str; 8] = [
     "WATCHDOG_PID",
 ];
 
-fn environment(pool: &Pool) -> io::Result<Vec<CString>> {
+fn environment(pool: &Pool) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     if !pool.clear_env {
         variables.extend(
@@ -381,7 +441,7 @@ fn environment(pool: &Pool) -> io::Result<Vec<CString>> {
     for (name, value) in &pool.env {
         set(name.clone(), value.clone());
     }
-    self::variables(variables)
+    variables
 }
 
 /// Variables in the form that exec takes.

@@ -12,7 +12,7 @@ use crate::elders::Elder;
 use crate::listen::{Inherited, Listener};
 use crate::master::Master;
 use crate::output::{self, Held, Output};
-use crate::pool::{Place, describe};
+use crate::pool::Place;
 use crate::spawn;
 use crate::token::Token;
 use nix::sys::signal::Signal;
@@ -348,10 +348,7 @@ impl Master {
         for line in check.said.lines() {
             why += &format!("the new program says: {}\n", line.text());
         }
-        why += &format!(
-            "the new program refuses to take over: it {}",
-            describe(death)
-        );
+        why += &format!("the new program refuses to take over: it {death}");
         self.reload_failed(&Scope::All, &Outcome::logged(Exit::Config, why));
         true
     }

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fmt::{self, Display, Formatter};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,26 @@ impl Death {
     }
 }
 
+/// In php-fpm's words.
+impl Display for Death {
+    fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Exited(code) => write!(to, "exited with code {code}"),
+            Self::Signaled { number, core } => {
+                write!(to, "exited on signal {number}")?;
+                // Real-time signals have none.
+                let name = Signal::try_from(number).map_or("", Signal::as_str);
+                match (name, core) {
+                    ("", false) => Ok(()),
+                    ("", true) => write!(to, " (core dumped)"),
+                    (name, false) => write!(to, " ({name})"),
+                    (name, true) => write!(to, " ({name} - core dumped)"),
+                }
+            }
+        }
+    }
+}
+
 /// Reaps a child that has ended; None when there is none now. Never waits.
 ///
 /// # Errors
@@ -53,6 +74,14 @@ pub fn reap() -> nix::Result<Option<(Pid, Death)>> {
 /// ECHILD when it is no child, or when SIGCHLD is ignored, so that nothing is left to wait for.
 pub fn wait_for(child: Pid) -> nix::Result<Death> {
     wait(child.as_raw(), 0).map(|(_, death)| death)
+}
+
+/// Reaps one child if it has ended. Never waits.
+///
+/// # Errors
+/// ECHILD when it is no child.
+pub fn try_wait_for(child: Pid) -> nix::Result<Option<Death>> {
+    wait(child.as_raw(), libc::WNOHANG).map(|(pid, death)| (pid != 0).then_some(death))
 }
 
 fn wait(which: libc::pid_t, flags: libc::c_int) -> nix::Result<(libc::pid_t, Death)> {
@@ -100,4 +129,22 @@ pub fn runs(pid: Pid) -> bool {
 /// one whose number somebody made up. Returns whether it was sent.
 pub fn signal(child: Pid, signal: Signal) -> bool {
     is_child(child) && kill(child, signal).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deaths_are_told_in_php_fpms_words() {
+        let signaled = |number, core| Death::Signaled { number, core }.to_string();
+        assert_eq!(Death::Exited(3).to_string(), "exited with code 3");
+        assert_eq!(signaled(9, false), "exited on signal 9 (SIGKILL)");
+        assert_eq!(
+            signaled(11, true),
+            "exited on signal 11 (SIGSEGV - core dumped)"
+        );
+        assert_eq!(signaled(35, false), "exited on signal 35");
+        assert_eq!(signaled(35, true), "exited on signal 35 (core dumped)");
+    }
 }

@@ -6,6 +6,7 @@
 //! # Layout
 //! * [`clock`]: the monotonic clock
 //! * [`fork`]: children that never return into their parent's code
+//! * [`program`]: starting another program that dies with this one
 //! * [`children`]: their deaths, and signals to them
 //! * [`detach`]: going into the background
 //! * [`limits`]: limits of this process
@@ -33,6 +34,7 @@ pub mod handover;
 pub mod limits;
 pub mod parking;
 pub mod privileges;
+pub mod program;
 pub mod queue;
 mod reporter;
 pub mod scoreboard;

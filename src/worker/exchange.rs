@@ -3,6 +3,8 @@
 //! While the answer cannot be written, the body goes on being read into a spool: a web server that sends the whole body
 //! before it reads (Caddy does) would otherwise wait for us as we wait for it.
 
+mod passing;
+
 use crate::Blocking;
 use crate::answer_head::AnswerHead;
 use crate::deadline::{Deadline, LINGER};
@@ -251,11 +253,7 @@ impl Exchange {
                 return Err(Error::Gone);
             }
         }
-        let count = self.piece.len().min(buffer.len());
-        let range = self.piece.start..self.piece.start + count;
-        buffer[..count].copy_from_slice(self.receiver.bytes(range));
-        self.piece.start += count;
-        Ok(count)
+        Ok(self.take_piece(buffer))
     }
 
     /// Adds to the answer; sends when much has gathered.
@@ -300,8 +298,16 @@ impl Exchange {
     /// # Errors
     /// As [`Self::write`].
     pub fn end(&mut self, status: u32) -> Result<()> {
+        self.end_with(status, ProtocolStatus::Complete)
+    }
+
+    /// Completes the answer as [`Self::end`] does, with another status on the level of the protocol.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn end_with(&mut self, status: u32, protocol: ProtocolStatus) -> Result<()> {
         self.check_open()?;
-        self.response.end(status, ProtocolStatus::Complete);
+        self.response.end(status, protocol);
         self.flush()?;
         self.stage = Stage::Ended;
         if let Some(watch) = &self.watch {
@@ -446,6 +452,14 @@ impl Exchange {
     }
 
     fn send_pending(&mut self, mut wait: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        while !self.send_some()? {
+            wait(self)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what can be sent without waiting. Returns whether that is all.
+    fn send_some(&mut self) -> Result<bool> {
         while self.response.pending() > 0 {
             let connection = self.connection.as_ref().ok_or(Error::Gone)?;
             match send(
@@ -455,11 +469,11 @@ impl Exchange {
             ) {
                 Ok(count) => self.response.sent(count),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => wait(self)?,
+                Err(Errno::EAGAIN) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until something can be sent, reading what comes meanwhile.
@@ -479,6 +493,15 @@ impl Exchange {
                 return Ok(());
             }
         }
+    }
+
+    /// Moves bytes of the piece of the body that is there into `buffer`.
+    fn take_piece(&mut self, buffer: &mut [u8]) -> usize {
+        let count = self.piece.len().min(buffer.len());
+        let range = self.piece.start..self.piece.start + count;
+        buffer[..count].copy_from_slice(self.receiver.bytes(range));
+        self.piece.start += count;
+        count
     }
 
     /// Moves the body that has arrived into the spool; never waits. What comes after the body stays where it is.

@@ -12,6 +12,7 @@
 //! * [`watchdog`]: looks after requests that take long
 //! * [`overdue`], [`trace`]: what is told of them, and where the application is
 //! * [`hello`]: the built-in application
+//! * [`relay`]: a program that speaks FastCGI
 //! * [`status`]: the pages about the pool itself
 //! * [`access`]: the access log
 //! * [`log_file`]: files that workers append to
@@ -34,6 +35,7 @@ pub mod log_file;
 mod memory;
 pub mod message;
 pub mod overdue;
+pub mod relay;
 pub mod run;
 pub mod spool;
 pub mod status;
@@ -43,6 +45,9 @@ mod wear;
 pub mod zone;
 
 pub use exchange::Exchange;
+
+use std::io;
+use std::os::fd::BorrowedFd;
 
 /// Runs a wait, with whatever lock of the application's that others may want meanwhile let go.
 pub type Blocking = fn(&mut dyn FnMut());
@@ -58,6 +63,20 @@ pub trait Application {
     /// The process that it is in, whose memory counts (`pm.max_memory`).
     fn process(&self) -> u32 {
         std::process::id()
+    }
+
+    /// What becomes readable when the application has to be looked after between requests by [`Self::prepare`].
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Makes ready for requests: before the first one, and when there are [`Self::news`]. Returns false when it has been
+    /// interrupted by what the master says, and is to be called again.
+    ///
+    /// # Errors
+    /// Why there can be no requests: the worker leaves.
+    fn prepare(&mut self) -> io::Result<bool> {
+        Ok(true)
     }
 
     /// What tells where it is while it serves. The thread that is going to serve asks for it, once, if anybody is to be

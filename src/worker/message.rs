@@ -83,6 +83,16 @@ pub enum FromWorker {
         /// The line.
         text: String,
     },
+    /// My program runs.
+    Started {
+        /// Its process id, which is that of its group as well.
+        pid: u32,
+    },
+    /// Something is wrong with my program.
+    Trouble {
+        /// What is.
+        text: String,
+    },
 }
 
 /// A request that takes long. The texts are as they came.
@@ -145,6 +155,14 @@ impl FromWorker {
                 to.byte(5);
                 to.cut_text(text);
             }
+            Self::Started { pid } => {
+                to.byte(10);
+                to.number(u64::from(*pid));
+            }
+            Self::Trouble { text } => {
+                to.byte(11);
+                to.cut_text(text);
+            }
         }
         to.0
     }
@@ -166,6 +184,8 @@ impl FromWorker {
             7 => Self::Slow(from.overdue()?),
             5 => Self::Note { text: from.text()? },
             6 => Self::Occupied,
+            10 => Self::Started { pid: from.small()? },
+            11 => Self::Trouble { text: from.text()? },
             _ => return Err(Malformed),
         };
         from.end(message)

@@ -5,7 +5,8 @@
 //! for exclusively: of all idle workers the kernel wakes the first that registered, so the load gathers on few warm
 //! workers and the others age and can go. A worker with a kept connection goes to the end of that line, since another
 //! connection makes it part with the kept one. If it is woken for another one just as a request comes on the kept one, it
-//! answers that first, and tells the master to find another worker for the other one.
+//! answers that first, and tells the master to find another worker for the other one. Where an application has to be
+//! looked after between two requests, that is a fifth.
 
 use crate::access::AccessLog;
 use crate::exchange::{DIRECT, Error, Exchange, Next};
@@ -37,6 +38,7 @@ const CONTROL: u64 = 0;
 const LISTENER: u64 = 1;
 const KEPT: u64 = 2;
 const PARKED: u64 = 3;
+const NEWS: u64 = 4;
 
 /// How long a worker that cannot accept, for want of descriptors or memory, say, waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -65,6 +67,14 @@ pub struct Equipment {
 pub fn run(equipment: Equipment, application: &mut impl Application) -> io::Result<()> {
     signals::ignore_sigpipe();
     let mut worker = Worker::new(equipment, application)?;
+    if let Some(news) = application.news() {
+        worker
+            .epoll
+            .add(news, EpollEvent::new(EpollFlags::EPOLLIN, NEWS))?;
+    }
+    if !worker.prepare(application)? {
+        return Ok(());
+    }
     worker.tell(&FromWorker::Ready)?;
     let served = match worker.settings.pages.clone() {
         None => worker.serve(application),
@@ -179,7 +189,7 @@ impl Worker {
     fn serve(&mut self, application: &mut impl Application) -> io::Result<()> {
         self.reporter.idle(clock::now());
         loop {
-            let mut events = [EpollEvent::empty(); 4];
+            let mut events = [EpollEvent::empty(); 5];
             let timeout = if self.told == Told::default() {
                 EpollTimeout::NONE
             } else {
@@ -193,6 +203,12 @@ impl Worker {
             let (mut called, mut parked) = (ready(LISTENER), ready(PARKED));
             if ready(CONTROL) {
                 self.hear()?;
+            }
+            if ready(NEWS) {
+                // Nobody is to count on it meanwhile.
+                self.reporter.busy(clock::now());
+                self.prepare(application)?;
+                self.reporter.idle(clock::now());
             }
             let told = std::mem::take(&mut self.told);
             if told.retire {
@@ -214,6 +230,17 @@ impl Worker {
                 self.watch_connection()?;
             }
         }
+    }
+
+    /// Makes the application ready for requests. Returns false when the master says to leave first.
+    fn prepare(&mut self, application: &mut impl Application) -> io::Result<bool> {
+        while !application.prepare()? {
+            self.hear()?;
+            if self.told.retire {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Answers what nobody else may know of: a request on the connection that it keeps, and a connection for which the

@@ -23,6 +23,7 @@ mod notify;
 mod parked;
 mod pep3333;
 mod python;
+mod relay;
 mod reload;
 mod scaling;
 mod slowlog;

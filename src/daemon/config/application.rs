@@ -1,48 +1,63 @@
 //! What a pool's workers run: exactly one application, and the directives that belong to it.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::check::PoolChecker;
 use super::confinement::inside;
-use super::raw::{BuiltIn, Entry, Given, Setting, Target};
-use super::{Application, Wsgi};
+use super::raw::{BuiltIn, Command, Entry, Given, Setting, Target};
+use super::{Application, Exec, Wsgi};
 
-impl PoolChecker<'_, '_> {
+impl<'a> PoolChecker<'a, '_> {
     /// The application, if there is one and nothing is wrong with it.
     ///
     /// Its paths are those inside of `root`, if there is one.
     pub fn application(&mut self, root: Option<&Path>) -> Option<Application> {
         let raw = self.raw;
-        match (&raw.app, &raw.wsgi) {
-            (Setting::Given(app), Setting::Given(wsgi)) => {
-                let rule = format!(
-                    "a pool has one application, and there is {}, too: remove one of the two",
-                    app.entry.subject()
-                );
-                self.wrong(&wsgi.entry, rule);
-                None
-            }
-            (Setting::Given(app), Setting::Unset) => {
-                self.no_wsgi(&app.entry);
+        match (&raw.app, &raw.wsgi, &raw.exec) {
+            (Setting::Wrong, _, _) | (_, Setting::Wrong, _) | (_, _, Setting::Wrong) => None,
+            (Setting::Given(app), Setting::Unset, Setting::Unset) => {
+                self.belongs("wsgi", &self.for_wsgi(), &app.entry);
+                self.belongs("exec", &self.for_exec(), &app.entry);
                 match app.value {
                     BuiltIn::Hello => Some(Application::Hello),
                 }
             }
-            (Setting::Unset, Setting::Given(wsgi)) => self.wsgi(wsgi, root).map(Application::Wsgi),
-            (Setting::Unset, Setting::Unset) => {
+            (Setting::Unset, Setting::Given(wsgi), Setting::Unset) => {
+                self.belongs("exec", &self.for_exec(), &wsgi.entry);
+                self.wsgi(wsgi, root).map(Application::Wsgi)
+            }
+            (Setting::Unset, Setting::Unset, Setting::Given(exec)) => {
+                self.belongs("wsgi", &self.for_wsgi(), &exec.entry);
+                self.exec(exec, root).map(Application::Exec)
+            }
+            (Setting::Unset, Setting::Unset, Setting::Unset) => {
                 self.missing(
-                    "no application is defined: add wsgi = package.module:callable, or app = hello"
+                    "no application is defined: add wsgi = package.module:callable, exec = /PROGRAM, or app = hello"
                         .to_owned(),
                 );
                 None
             }
-            (Setting::Wrong, _) | (_, Setting::Wrong) => None,
+            (app, wsgi, exec) => {
+                let written = [app.written(), wsgi.written(), exec.written()];
+                let mut written = written.into_iter().flatten();
+                if let (Some(first), Some(second)) = (written.next(), written.next()) {
+                    let rule = format!(
+                        "a pool has one application, and there is {}, too: remove one of the two",
+                        first.subject()
+                    );
+                    self.wrong(second, rule);
+                }
+                None
+            }
         }
     }
 
-    /// Reports what is for Python in a pool that has none.
-    fn no_wsgi(&mut self, app: &Entry) {
+    /// What is written that is for Python alone.
+    fn for_wsgi(&self) -> Vec<&'a Entry> {
         let raw = self.raw;
         let settings = [
             raw.python.written(),
@@ -51,13 +66,48 @@ impl PoolChecker<'_, '_> {
         ];
         let paths = raw.pythonpath.iter().map(|path| &path.entry);
         let urls = raw.warmup.iter().map(|url| &url.entry);
-        for entry in settings.into_iter().flatten().chain(paths).chain(urls) {
+        let settings = settings.into_iter().flatten();
+        settings.chain(paths).chain(urls).collect()
+    }
+
+    /// What is written that is for programs alone.
+    fn for_exec(&self) -> Vec<&'a Entry> {
+        self.raw.exec_ready.written().into_iter().collect()
+    }
+
+    /// Reports what belongs to a pool with another application than `application`.
+    fn belongs(&mut self, to: &str, entries: &[&Entry], application: &Entry) {
+        for entry in entries {
             let rule = format!(
-                "belongs to a pool with wsgi, and this one has {}: remove it",
-                app.subject()
+                "belongs to a pool with {to}, and this one has {}: remove it",
+                application.subject()
             );
             self.wrong(entry, rule);
         }
+    }
+
+    fn exec(&mut self, exec: &Given<Command>, root: Option<&Path>) -> Option<Exec> {
+        let Command { program, arguments } = &exec.value;
+        let ready = *self.raw.exec_ready.value()?;
+        if !program.is_absolute() {
+            let rule = format!(
+                "must begin with the absolute path of a program, such as /usr/bin/{}",
+                program.file_name().unwrap_or_default().display()
+            );
+            self.wrong(&exec.entry, rule);
+            return None;
+        }
+        let path = inside(root, program);
+        if let Err(reason) = executable(&path) {
+            let rule = format!("must be a program; {}: {reason}", path.display());
+            self.wrong(&exec.entry, rule);
+            return None;
+        }
+        Some(Exec {
+            program: program.clone(),
+            arguments: arguments.clone(),
+            ready,
+        })
     }
 
     fn wsgi(&mut self, target: &Given<Target>, root: Option<&Path>) -> Option<Wsgi> {
@@ -115,10 +165,12 @@ impl PoolChecker<'_, '_> {
 
 fn executable(path: &Path) -> Result<(), String> {
     let metadata = path.metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        Err("not a file".to_owned())
-    } else if metadata.permissions().mode() & 0o111 == 0 {
-        Err("not executable".to_owned())
+    if metadata.is_dir() {
+        Err(io::Error::from(Errno::EISDIR).to_string())
+    } else if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+        // What execve(2) would say.
+        let error = io::Error::from(Errno::EACCES);
+        Err(format!("{error}: it is not executable"))
     } else {
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! * [`scan`]: one line of an INI file
 //! * [`read`]: files, sections, `include`
 //! * [`directive`] and [`table`]: the one definition of each directive
-//! * [`value`] and [`listen`]: one value of each kind
+//! * [`value`], [`listen`] and [`command`]: one value of each kind
 //! * [`names`]: what the system says of users, groups and hosts
 //! * [`raw`]: what is written
 //! * [`check`], [`global`], [`application`], [`limits`], [`confinement`], [`identity`] and [`requests`]: what it means
@@ -23,9 +23,11 @@ use std::time::Duration;
 use nix::unistd::{Gid, Uid};
 use preforkd_plan::scale::Limits;
 use preforkd_worker::allowed::AllowedClients;
+use preforkd_worker::relay::Ready;
 
 mod application;
 mod check;
+mod command;
 mod confinement;
 pub mod directive;
 mod dump;
@@ -302,6 +304,19 @@ pub enum Application {
     Hello,
     /// A Python application (`wsgi`).
     Wsgi(Wsgi),
+    /// A program that speaks FastCGI (`exec`).
+    Exec(Exec),
+}
+
+/// A program that speaks FastCGI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Its file, an absolute path inside of `chroot` if there is one: executable.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// When it is ready for requests (`exec.ready`).
+    pub ready: Ready,
 }
 
 /// A Python application.

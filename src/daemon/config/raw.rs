@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use preforkd_worker::allowed::AllowedClients;
+use preforkd_worker::relay::Ready;
 
 use super::listen::Address;
 use super::problem::Origin;
@@ -195,6 +196,15 @@ pub struct Target {
     pub callable: String,
 }
 
+/// `exec`: a program and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The program's file.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
 /// `app`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuiltIn {
@@ -252,6 +262,8 @@ pub struct RawPool {
     pub catch_workers_output: Setting<bool>,
     pub decorate_workers_output: Setting<bool>,
     pub app: Setting<BuiltIn>,
+    pub exec: Setting<Command>,
+    pub exec_ready: Setting<Ready>,
     pub wsgi: Setting<Target>,
     pub python: Setting<PathBuf>,
     pub pythonpath: List<PathBuf>,

@@ -150,7 +150,7 @@ pub fn log_level(text: &str) -> Result<LogLevel, String> {
 }
 
 /// A value of which only its characters can be told to be wrong: none of them is a control character.
-fn plain<T: From<String>>(text: &str, kind: &str) -> Result<T, String> {
+pub fn plain<T: From<String>>(text: &str, kind: &str) -> Result<T, String> {
     if text.chars().any(char::is_control) {
         Err(format!("must be {kind}"))
     } else {

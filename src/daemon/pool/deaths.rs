@@ -1,15 +1,16 @@
 //! The ends of a pool's processes.
 
-use super::process::{Process, describe};
+use super::process::Process;
 use super::{Pool, now};
 use nix::sys::signal::Signal;
 use preforkd_plan::pool::Event;
 use preforkd_sys::children::Death;
+use preforkd_sys::program::kill_group;
 
 impl Pool {
     pub(super) fn mold_died(&mut self, mut process: Process, death: Death) {
         process.drain(&self.config);
-        let (how, clean) = (describe(death), death == Death::Exited(0));
+        let (how, clean) = (death.to_string(), death == Death::Exited(0));
         self.last_end = Some(format!("{} {how}", process.name()));
         let after = now().since(process.started).as_secs_f64();
         let text = format!(
@@ -31,13 +32,19 @@ impl Pool {
 
     pub(super) fn worker_died(&mut self, slot: u32, mut process: Process, death: Option<Death>) {
         process.drain(&self.config);
+        // A relay that could not say goodbye has left its program to the kernel, which ends nothing else of its group.
+        if let Some(program) = process.program
+            && death != Some(Death::Exited(0))
+        {
+            kill_group(program);
+        }
         let served = self
             .board
             .entry(slot)
             .is_some_and(|entry| entry.requests > 0);
         let repeated = self.tell_failure(&mut process);
         if let Some(death) = death {
-            let (how, clean) = (describe(death), death == Death::Exited(0));
+            let (how, clean) = (death.to_string(), death == Death::Exited(0));
             self.last_end = Some(format!("{} {how}", process.name()));
             let after = now().since(process.started).as_secs_f64();
             let text = format!(

@@ -118,6 +118,27 @@ impl Pool {
                         process.pid_text()
                     );
                 }
+                FromWorker::Started { pid } => {
+                    tracing::debug!(
+                        "[pool {}] child {} has started program {pid}",
+                        self.config.name,
+                        process.pid_text()
+                    );
+                    process.program = i32::try_from(pid).ok().map(Pid::from_raw);
+                }
+                FromWorker::Trouble { text } => {
+                    process.drain(&self.config);
+                    let last = match process.last_words() {
+                        Some(words) => format!("; its last words: {}", visible(&words)),
+                        None => String::new(),
+                    };
+                    tracing::warn!(
+                        "[pool {}] child {}: {}{last}",
+                        self.config.name,
+                        process.pid_text(),
+                        visible(&text)
+                    );
+                }
             }
         }
         false

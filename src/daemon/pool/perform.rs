@@ -3,7 +3,7 @@
 use super::process::{Kind, Process};
 use super::{Common, Pool};
 use crate::config::Application;
-use crate::output;
+use crate::output::{self, HeldLine};
 use crate::spawn::{self, Spawned};
 use crate::token::{Token, What};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -44,7 +44,7 @@ impl Pool {
             Action::Spawn { slot } => {
                 if let Err(error) = self.spawn(slot, common) {
                     let what = match self.config.application {
-                        Application::Hello => "fork() failed",
+                        Application::Hello | Application::Exec(_) => "fork() failed",
                         Application::Wsgi(_) => "cannot start a worker",
                     };
                     tracing::error!("[pool {}] {what}: {error}", self.config.name);
@@ -65,13 +65,17 @@ impl Pool {
             }
             Action::ReportBackOff { failures, wait } => {
                 self.decided = true;
-                let last = self
-                    .last_failure
-                    .lines()
-                    .next_back()
-                    .map_or(String::new(), |line| {
-                        format!("; its last words: {}", line.text())
-                    });
+                // A relay speaks last, after its program.
+                let count = match self.config.application {
+                    Application::Exec(_) => 2,
+                    Application::Hello | Application::Wsgi(_) => 1,
+                };
+                let lines = self.last_failure.lines().rev().take(count);
+                let last: Vec<_> = lines.map(HeldLine::text).collect();
+                let last = match last.join("; before that: ") {
+                    none if none.is_empty() => none,
+                    last => format!("; its last words: {last}"),
+                };
                 tracing::error!(
                     "[pool {}] cannot start: {failures} failure(s) in a row, trying again in {:.1} seconds{last}",
                     self.config.name,
@@ -99,6 +103,7 @@ impl Pool {
         let shared = self.shared(common);
         let spawned = match (&self.config.application, &self.mold) {
             (Application::Hello, _) => spawn::hello(shared, slot)?,
+            (Application::Exec(exec), _) => spawn::relay(shared, exec, slot)?,
             (Application::Wsgi(_), Some(mold)) => {
                 spawn::by_mold(shared, &mold.spawned.control, slot)?
             }

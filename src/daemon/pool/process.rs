@@ -7,8 +7,9 @@ use crate::output::{Held, Line, Output};
 use crate::spawn::Spawned;
 use nix::sys::epoll::Epoll;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use preforkd_plan::time::Time;
-use preforkd_sys::children::{self, Death};
+use preforkd_sys::children;
 use std::time::Duration;
 
 /// How long what a process prints is held back while it starts: a person who waits for it is to see what it does.
@@ -43,7 +44,14 @@ pub(super) struct Process {
     tell_at: Option<Time>,
     /// It was told to leave, or killed: its end is no news.
     pub(super) leaving: bool,
+    /// The program that it relays to, which leads a process group.
+    pub(super) program: Option<Pid>,
+    /// What it has printed last to standard error, if anybody may ask.
+    last_words: Vec<u8>,
 }
+
+/// Bytes of a process's last words that are remembered.
+const WORDS: usize = 1024;
 
 impl Process {
     pub(super) fn new(kind: Kind, spawned: Spawned) -> Self {
@@ -55,6 +63,8 @@ impl Process {
             held: Some(Held::default()),
             tell_at: Some(started + HOLD),
             leaving: false,
+            program: None,
+            last_words: Vec::new(),
         }
     }
 
@@ -98,6 +108,11 @@ impl Process {
         let mut outputs = self.spawned.output.take();
         for (stream, output) in outputs.iter_mut().flatten().enumerate() {
             act(stream, output, &mut |line| {
+                if stream == 1 && self.program.is_some() && !line.bytes.is_empty() {
+                    self.last_words.clear();
+                    let words = &line.bytes[..line.bytes.len().min(WORDS)];
+                    self.last_words.extend_from_slice(words);
+                }
                 if let Some(held) = &mut self.held {
                     held.push(stream, line);
                 }
@@ -107,6 +122,12 @@ impl Process {
             });
         }
         self.spawned.output = outputs;
+    }
+
+    /// What its program has printed last to standard error since this was asked for last.
+    pub(super) fn last_words(&mut self) -> Option<String> {
+        let words = std::mem::take(&mut self.last_words);
+        (!words.is_empty()).then(|| String::from_utf8_lossy(&words).into_owned())
     }
 
     /// When it wants to be looked at by [`Self::tell_if_slow`].
@@ -158,44 +179,5 @@ impl Process {
             closed: line.closed,
             decorated: pool.decorate_workers_output,
         });
-    }
-}
-
-/// How a process ended, in php-fpm's words.
-pub fn describe(death: Death) -> String {
-    match death {
-        Death::Exited(code) => format!("exited with code {code}"),
-        Death::Signaled { number, core } => {
-            // Real-time signals have none.
-            let name = Signal::try_from(number).map_or("", Signal::as_str);
-            let dumped = if core { "core dumped" } else { "" };
-            let between = if name.is_empty() || dumped.is_empty() {
-                ""
-            } else {
-                " - "
-            };
-            match format!("{name}{between}{dumped}").as_str() {
-                "" => format!("exited on signal {number}"),
-                more => format!("exited on signal {number} ({more})"),
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deaths_are_told_in_php_fpms_words() {
-        let signaled = |number, core| describe(Death::Signaled { number, core });
-        assert_eq!(describe(Death::Exited(3)), "exited with code 3");
-        assert_eq!(signaled(9, false), "exited on signal 9 (SIGKILL)");
-        assert_eq!(
-            signaled(11, true),
-            "exited on signal 11 (SIGSEGV - core dumped)"
-        );
-        assert_eq!(signaled(35, false), "exited on signal 35");
-        assert_eq!(signaled(35, true), "exited on signal 35 (core dumped)");
     }
 }

@@ -4,7 +4,6 @@
 use super::desk::Desk;
 use super::service;
 use crate::output::Output;
-use crate::pool::describe;
 use crate::spawn::{c_string, finish, null, output_pipe};
 use crate::token::Token;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -147,7 +146,7 @@ impl Supervisor {
     /// A process has died. Returns whether it was the service.
     pub fn reaped(&mut self, pid: Pid, death: Death) -> bool {
         if let Some(running) = self.running.take_if(|running| running.pid == pid) {
-            tracing::warn!("the status service, {pid}, {}", describe(death));
+            tracing::warn!("the status service, {pid}, {death}");
             self.respawn.survived(now(), running.started, false);
             self.back_off();
             return true;

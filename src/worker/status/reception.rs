@@ -6,7 +6,8 @@ use crate::exchange::{DIRECT, Exchange};
 use crate::{Application, Blocking};
 use preforkd_sys::queue::{Gauge, Queue, Target};
 use preforkd_sys::scoreboard::Reporter;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// An application with the pages before it. Measures what each request costs, which the pages show.
@@ -57,6 +58,14 @@ impl<A: Application> Application for Reception<'_, A> {
         let exchange = self.answer(exchange);
         self.meter.end(&self.reporter);
         exchange
+    }
+
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        self.application.news()
+    }
+
+    fn prepare(&mut self) -> io::Result<bool> {
+        self.application.prepare()
     }
 
     fn ended(&mut self) {

@@ -5,7 +5,8 @@ use crate::config::directive::Shape::{List, One};
 use crate::config::directive::Source::Ours;
 use crate::config::directive::{Directive, Reader, Shown};
 use crate::config::raw::{BuiltIn, push};
-use crate::config::{Application, Mount, Pool, Wsgi, value};
+use crate::config::{Application, Exec, Mount, Pool, Wsgi, command, value};
+use preforkd_worker::relay::Ready;
 
 /// What a pool's workers run. All of it is preforkd's own.
 pub static APPLICATION: &[Directive] = &[
@@ -24,11 +25,46 @@ pub static APPLICATION: &[Directive] = &[
             },
             show: |pool| match pool.application {
                 Application::Hello => Shown::One("hello".to_owned()),
-                Application::Wsgi(_) => Shown::Unset,
+                Application::Wsgi(_) | Application::Exec(_) => Shown::Unset,
             },
         },
         text: "Answers with a built-in application. hello: a page with the request's parameters and the pool's counts, to prove a web server's set-up. \
-               A pool has either app or wsgi.",
+               A pool has one of app, wsgi and exec.",
+    },
+    Directive {
+        name: "exec",
+        shape: One,
+        default: None,
+        example: Some("/usr/bin/php-cgi8.2"),
+        source: Ours,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.exec.set(entry, command::parse(&entry.text)),
+            show: |pool| show_exec(pool, |exec| Shown::One(command::line(exec))),
+        },
+        text: "Hosts a program that speaks FastCGI, in any language: the absolute path of the program (inside of chroot) and its arguments, with blanks between them; \
+               an argument with blanks in it is quoted, as in \"/usr/bin/program 'one argument'\". Each worker has a program of its own, whose descriptor 0 is a listening socket. \
+               PHP_FCGI_CHILDREN and PHP_FCGI_MAX_REQUESTS are 0 in its environment unless env[] sets them.",
+    },
+    Directive {
+        name: "exec.ready",
+        shape: One,
+        default: Some("accept"),
+        example: None,
+        source: Ours,
+        reader: Reader::Pool {
+            set: |pool, entry| pool.exec_ready.set(entry, command::ready(&entry.text)),
+            show: |pool| {
+                show_exec(pool, |exec| {
+                    Shown::One(match exec.ready {
+                        Ready::Accept => "accept".to_owned(),
+                        Ready::Connect => "connect".to_owned(),
+                        Ready::Delay(delay) => format!("delay {}ms", delay.as_millis()),
+                    })
+                })
+            },
+        },
+        text: "When a program is ready for requests: accept, when it has accepted a connection, which the worker makes; connect, as soon as it runs; \
+               delay and a time such as 500ms or 2s, if it still runs then.",
     },
     Directive {
         name: "wsgi",
@@ -130,7 +166,14 @@ pub static APPLICATION: &[Directive] = &[
 fn show_wsgi(pool: &Pool, show: fn(&Wsgi) -> Shown) -> Shown {
     match &pool.application {
         Application::Wsgi(wsgi) => show(wsgi),
-        Application::Hello => Shown::Unset,
+        Application::Hello | Application::Exec(_) => Shown::Unset,
+    }
+}
+
+fn show_exec(pool: &Pool, show: fn(&Exec) -> Shown) -> Shown {
+    match &pool.application {
+        Application::Exec(exec) => show(exec),
+        Application::Hello | Application::Wsgi(_) => Shown::Unset,
     }
 }
 

@@ -132,7 +132,7 @@ fn what_is_missing() {
             "1: [pool site] no listen address have been defined! Add listen = the path of a Unix socket, host:port, or a port",
             "1: [pool site] pm.max_children must be a positive value: add the most workers that the memory is good for",
             "1: [pool site] the process manager is missing (static, dynamic or ondemand): add pm = dynamic",
-            "1: [pool site] no application is defined: add wsgi = package.module:callable, or app = hello",
+            "1: [pool site] no application is defined: add wsgi = package.module:callable, exec = /PROGRAM, or app = hello",
         ]
     );
     assert_eq!(
@@ -277,6 +277,14 @@ fn one_mistake_in_a_line() {
             "wsgi = a: a pool has one application, and there is app = hello, too: remove one of the two".to_owned(),
         ),
         (
+            "exec = /x",
+            "exec = /x: a pool has one application, and there is app = hello, too: remove one of the two".to_owned(),
+        ),
+        (
+            "exec.ready = connect",
+            "exec.ready = connect: belongs to a pool with exec, and this one has app = hello: remove it".to_owned(),
+        ),
+        (
             "python = /x",
             "python = /x: belongs to a pool with wsgi, and this one has app = hello: remove it".to_owned(),
         ),
@@ -359,11 +367,11 @@ fn mistakes_about_python() {
         ),
         (
             "python = @/dir",
-            "must be a Python interpreter, such as that of a virtual environment; @/dir: not a file",
+            "must be a Python interpreter, such as that of a virtual environment; @/dir: Is a directory (os error 21)",
         ),
         (
             "python = @/file",
-            "must be a Python interpreter, such as that of a virtual environment; @/file: not executable",
+            "must be a Python interpreter, such as that of a virtual environment; @/file: Permission denied (os error 13): it is not executable",
         ),
         (
             "python = @/python\npythonpath[] = @/none",

@@ -16,6 +16,7 @@ use super::*;
 
 mod meaning;
 mod mistakes;
+mod programs;
 mod samples;
 mod surroundings;
 

@@ -129,6 +129,7 @@ fn the_sample_with_every_directive_is_right() {
     let text = at_case(&opened(EVERY));
     let text = text
         .replace("\napp = ", "\n;app = ")
+        .replace("\nexec", "\n;exec")
         .replace("\nchroot = ", "\n;chroot = ");
     case.write("alone/x.conf", &text);
     let config = case
@@ -153,7 +154,7 @@ fn the_samples_do_not_name_a_standard_module() {
         .iter()
         .filter_map(|pool| match &pool.application {
             Application::Wsgi(wsgi) => wsgi.module.split('.').next(),
-            Application::Hello => None,
+            Application::Hello | Application::Exec(_) => None,
         })
         .collect();
     assert!(!modules.is_empty());

@@ -180,7 +180,7 @@ fn what_workers_of_root_are_confined_to() {
     assert_eq!(pool.chdir, Some("/".into()));
     match pool.application {
         Application::Wsgi(wsgi) => assert_eq!(wsgi.python, Path::new("/bin/python")),
-        Application::Hello => panic!("it is a wsgi pool"),
+        Application::Hello | Application::Exec(_) => panic!("it is a wsgi pool"),
     }
 }
 

@@ -1,0 +1,183 @@
+//! Starting a program that belongs to this process and dies with it.
+//!
+//! The child gets a process group of its own, so that what it starts can be ended with it, and the kernel kills it when
+//! the thread that started it ends, however that comes about. Unlike [`crate::fork`] this works with other threads
+//! about: between fork and exec the child runs nothing but system calls.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A program and what it is started with.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its file, an absolute path.
+    pub path: PathBuf,
+    /// Its arguments, without its name.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// A program that was started and has not been reaped: its pid is nobody else's.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process id, which is that of its group as well.
+    pub pid: Pid,
+    /// Readable from its end on (pidfd_open(2)).
+    pub end: OwnedFd,
+}
+
+impl Program {
+    /// Starts it with `stdin` as descriptor 0, this process's standard output and standard error, nothing else open,
+    /// `directory` as working directory, every signal at its default and none blocked.
+    ///
+    /// # Errors
+    /// Those of fork(2), and of execve(2): ENOENT, EACCES, ENOEXEC and their like.
+    pub fn start(&self, stdin: BorrowedFd<'_>, directory: BorrowedFd<'_>) -> io::Result<Started> {
+        let mut command = Command::new(&self.path);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::from(stdin.try_clone_to_owned()?))
+            .process_group(0);
+        let parent = Pid::this();
+        let directory = directory.as_raw_fd();
+        // SAFETY: the closure makes three system calls, which take and give integers, and allocates nothing. The
+        // directory is open for as long as the command runs.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::fchdir(directory) < 0
+                    || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0
+                {
+                    return Err(io::Error::last_os_error());
+                }
+                // It may have ended before the kernel was asked to tell.
+                if libc::getppid() == parent.as_raw() {
+                    Ok(())
+                } else {
+                    Err(io::Error::from_raw_os_error(libc::ESRCH))
+                }
+            });
+        }
+        // Dropping the handle neither ends nor reaps it.
+        let pid = Pid::from_raw(command.spawn()?.id().cast_signed());
+        match descriptor(pid) {
+            Ok(end) => Ok(Started { pid, end }),
+            Err(error) => {
+                kill_group(pid);
+                let _ = crate::children::wait_for(pid);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Kills a program and what it has started, as far as that is in its group. To be called before it is reaped.
+pub fn kill_group(program: Pid) {
+    signal_group(program, Signal::SIGKILL);
+}
+
+/// Sends a signal to a program and what it has started, as far as that is in its group. To be called before it is
+/// reaped.
+pub fn signal_group(program: Pid, signal: Signal) {
+    // Who is gone needs no signal.
+    let _ = killpg(program, signal);
+}
+
+fn descriptor(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: it takes integers and gives a descriptor, close-on-exec.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = libc::c_int::try_from(Errno::result(result)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made it; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Bytes that were sent over a Unix socket and that the other side has not read yet, in the kernel's measure: 0 exactly
+/// when all has been read.
+///
+/// # Errors
+/// The error of `ioctl(2)`.
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes an integer into a variable that lives here.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    Errno::result(result)?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::children::{Death, wait_for};
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    fn shell(script: &str) -> Program {
+        Program {
+            path: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: vec![("NAME".into(), "value".into())],
+        }
+    }
+
+    #[test]
+    fn a_program_gets_what_was_said_and_nothing_else() {
+        let script = "[ \"$(pwd)\" = /usr ] && [ \"$NAME\" = value ] && [ -z \"$HOME\" ] && [ $(ps -o pgid= $$) = $$ ] && exit 3";
+        let (root, null) = (
+            File::open("/usr").unwrap(),
+            File::open("/dev/null").unwrap(),
+        );
+        let mut program = shell(script);
+        program
+            .environment
+            .push(("PATH".into(), "/usr/bin:/bin".into()));
+        let started = program.start(null.as_fd(), root.as_fd()).unwrap();
+        let mut polled = [PollFd::new(started.end.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut polled, PollTimeout::from(20_000_u16)), Ok(1));
+        assert_eq!(wait_for(started.pid), Ok(Death::Exited(3)));
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_told_with_its_errno() {
+        let root = File::open("/").unwrap();
+        for (path, errno) in [
+            ("/no/such/program", libc::ENOENT),
+            ("/dev/null", libc::EACCES),
+            ("/etc", libc::EACCES),
+        ] {
+            let mut program = shell("");
+            program.path = path.into();
+            let error = program.start(root.as_fd(), root.as_fd()).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(errno), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_read_is_known() {
+        let (one, other) = socketpair(
+            AddressFamily::Unix,
+            SockType::Stream,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        assert_eq!(unread(one.as_fd()).unwrap(), 0);
+        send(one.as_raw_fd(), b"four", MsgFlags::empty()).unwrap();
+        assert_ne!(unread(one.as_fd()).unwrap(), 0);
+        recv(other.as_raw_fd(), &mut [0; 3], MsgFlags::empty()).unwrap();
+        assert_ne!(unread(one.as_fd()).unwrap(), 0);
+        recv(other.as_raw_fd(), &mut [0; 1], MsgFlags::empty()).unwrap();
+        assert_eq!(unread(one.as_fd()).unwrap(), 0);
+    }
+}
