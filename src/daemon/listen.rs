@@ -7,13 +7,14 @@ use crate::config::{self, Acl, Listen};
 use crate::pool::Place;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open as open_file};
+use nix::libc;
 use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, PeerCredentials, ReuseAddr, TcpNoDelay};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, getsockopt, listen, setsockopt, socket,
 };
 use nix::sys::stat::{Mode, fstat, umask};
-use nix::unistd::{Pid, fchownat};
+use nix::unistd::{Gid, Pid, Uid, fchownat};
 use preforkd_sys::{acl, children};
 use std::fs::Permissions;
 use std::io;
@@ -92,14 +93,28 @@ impl SocketFile {
             acl::clear(name)?;
         }
         std::fs::set_permissions(name, Permissions::from_mode(pool.listen_mode))?;
-        if let Some(Acl { users, groups }) = &pool.listen_acl {
-            return acl::admit(name, pool.listen_mode, users, groups);
-        }
-        if pool.listen_owner.is_some() || pool.listen_group.is_some() {
-            let (owner, group) = (pool.listen_owner, pool.listen_group);
+        let (owner, group) = match &pool.listen_acl {
+            Some(Acl { users, groups }) => {
+                acl::admit(name, pool.listen_mode, users, groups)?;
+                (None, None)
+            }
+            None => (pool.listen_owner, pool.listen_group),
+        };
+        // Also when none is set: the configuration before may have given it away.
+        let owner = owner.unwrap_or_else(Uid::effective);
+        let group = group.unwrap_or_else(|| self.group_of_new());
+        if (owner.as_raw(), group.as_raw()) != (data.st_uid, data.st_gid) {
+            let (owner, group) = (Some(owner), Some(group));
             fchownat(&file, c"", owner, group, AtFlags::AT_EMPTY_PATH)?;
         }
         Ok(())
+    }
+
+    /// The group that the system gives to a file made in its folder.
+    fn group_of_new(&self) -> Gid {
+        let folder = self.path.parent().and_then(|folder| folder.metadata().ok());
+        let folder = folder.filter(|folder| folder.mode() & libc::S_ISGID != 0);
+        folder.map_or_else(Gid::effective, |folder| Gid::from_raw(folder.gid()))
     }
 }
 

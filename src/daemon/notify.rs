@@ -84,8 +84,8 @@ impl Notifier {
         self.watchdog.or(self.interval)
     }
 
-    /// Says that it may take so long until it is [`Self::ready`].
-    pub fn starting(&self, limit: Duration) {
+    /// Says that it may take so long until it is [`Self::ready`], at the start and after a reload.
+    pub fn may_take(&self, limit: Duration) {
         self.send(&patience(limit));
     }
 

@@ -114,7 +114,11 @@ impl Master {
             return;
         }
         match self.prepare(scope, &names) {
-            Ok(reload) => self.reload = Some(reload),
+            Ok(reload) => {
+                let limit = reload.deadline.since(Time(clock::now()));
+                self.notifier.may_take(limit);
+                self.reload = Some(reload);
+            }
             Err(why) => self.reload_failed(scope, &why),
         }
     }

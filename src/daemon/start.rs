@@ -193,7 +193,7 @@ fn start(
         master.reap();
         master.notifier.resume();
     } else {
-        master.notifier.starting(timeout(start));
+        master.notifier.may_take(timeout(start));
     }
     master.status.renew();
     log::ready();

@@ -102,6 +102,11 @@ fn the_service_manager_is_told_how_long_it_may_take() {
         let starts_within = extended(&manager.hear("EXTEND_TIMEOUT_USEC="));
         assert!((300..700).contains(&starts_within), "{starts_within} s");
         manager.hear("READY=1");
+        daemon.signal(Signal::SIGUSR2);
+        manager.hear("RELOADING=1");
+        let reloads_within = extended(&manager.hear("EXTEND_TIMEOUT_USEC="));
+        assert!((300..700).contains(&reloads_within), "{reloads_within} s");
+        manager.hear("READY=1");
         daemon.signal(signal);
         let seconds = extended(&manager.hear("STOPPING=1"));
         assert!(stops_within.contains(&seconds), "{signal}: {seconds} s");

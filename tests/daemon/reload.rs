@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{Address, Request};
 use crate::support::load::Load;
-use crate::support::setup::{PROBE, Setup, free_port};
+use crate::support::setup::{PROBE, Setup, free_port, is_root};
 use crate::support::wait::until;
 
 const RELOADED: &str = "NOTICE: [pool probe] generation 2 has taken over";
@@ -131,6 +132,28 @@ fn whatever_is_wrong_with_the_new_generation_the_old_one_goes_on() {
     let outcome = load.stop();
     assert_eq!(outcome.failures, Vec::<String>::new());
     assert!(outcome.served > 0);
+}
+
+/// Else a site that nobody can reach any more after the next start would not be noticed at the reload.
+#[test]
+fn a_socket_that_is_given_to_nobody_any_more_is_the_daemons_own() {
+    if !is_root() {
+        return;
+    }
+    let daemon = Setup::new()
+        .pool("hello", "app = hello\npm = static\npm.max_children = 1")
+        .start();
+    let owner = || {
+        let socket = fs::metadata(daemon.folder.path("hello.sock")).expect("it is there");
+        (socket.uid(), socket.gid())
+    };
+    assert_ne!(owner(), (0, 0));
+    for key in ["listen.owner", "listen.group"] {
+        edit(&daemon, "preforkd.conf", key, &format!(";{key}"));
+    }
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool hello] generation 2 has taken over");
+    assert_eq!(owner(), (0, 0));
 }
 
 #[test]

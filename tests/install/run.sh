@@ -64,6 +64,9 @@ run dpkg --install /srv/preforkd_1.deb >"$scratch/dpkg.log" 2>&1 || { cat "$scra
 until_true 10 run systemctl is-active preforkd || fail "the service is not active"
 run systemctl is-enabled --quiet preforkd || fail "it is not enabled"
 answers || fail "the first pool does not answer"
+for guide in configuration status; do
+  run test -s "/usr/share/doc/preforkd/$guide.md" || fail "no $guide.md"
+done
 first=$(main_pid)
 [[ $(run cat "/proc/$first/cmdline" | tr '\0' ' ') == "preforkd: master process (/etc/preforkd/preforkd.conf)"* ]] || fail "its title"
 

@@ -10,6 +10,7 @@ use super::check::PoolChecker;
 use super::confinement::inside;
 use super::raw::{BuiltIn, Command, Entry, Given, Setting, Target};
 use super::{Application, Exec, Wsgi};
+use crate::log::reason;
 
 impl<'a> PoolChecker<'a, '_> {
     /// The application, if there is one and nothing is wrong with it.
@@ -153,8 +154,9 @@ impl<'a> PoolChecker<'a, '_> {
             Ok(_) => Some(path),
             Err(error) => {
                 let rule = format!(
-                    "must be an existing folder or archive; {}: {error}",
-                    inside(root, &path).display()
+                    "must be an existing folder or archive; {}: {}",
+                    inside(root, &path).display(),
+                    reason(&error)
                 );
                 self.wrong(&given.entry, rule);
                 None
@@ -164,12 +166,12 @@ impl<'a> PoolChecker<'a, '_> {
 }
 
 fn executable(path: &Path) -> Result<(), String> {
-    let metadata = path.metadata().map_err(|error| error.to_string())?;
+    let metadata = path.metadata().map_err(|error| reason(&error))?;
     if metadata.is_dir() {
-        Err(io::Error::from(Errno::EISDIR).to_string())
+        Err(reason(&Errno::EISDIR.into()))
     } else if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
         // What execve(2) would say.
-        let error = io::Error::from(Errno::EACCES);
+        let error = reason(&Errno::EACCES.into());
         Err(format!("{error}: it is not executable"))
     } else {
         Ok(())

@@ -20,6 +20,7 @@ use super::names::Names;
 use super::problem::{Origin, Problem, Problems};
 use super::raw::{Entry, Given, Raw, RawPool, Section, Setting};
 use super::{Config, Listen, Pool, Surroundings};
+use crate::log::reason;
 
 /// Bytes of all that a mold is told of its application and of the pool's own pages and logs. One message carries it, with some room for the rest.
 const MAX_TOLD: usize = MAX_MESSAGE - 4 * 1024;
@@ -279,7 +280,11 @@ impl<'a> PoolChecker<'a, '_> {
         let rule = match path.metadata() {
             Ok(metadata) if metadata.is_dir() => return,
             Ok(_) => format!("must be a folder; {} is something else", path.display()),
-            Err(error) => format!("must be an existing folder; {}: {error}", path.display()),
+            Err(error) => format!(
+                "must be an existing folder; {}: {}",
+                path.display(),
+                reason(&error)
+            ),
         };
         self.wrong(entry, rule);
     }

@@ -20,6 +20,7 @@ use super::raw::{Entry, Raw, RawPool, Section};
 use super::scan::{self, Line};
 use super::table::table;
 use super::{Config, Surroundings};
+use crate::log::reason;
 
 const MAX_FILE: u64 = 1024 * 1024;
 const MAX_DEPTH: usize = 5;
@@ -414,7 +415,7 @@ fn unknown(name: &str) -> String {
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error| format!("cannot be read: {error}");
+    let cannot = |error| format!("failed to open configuration file: {}", reason(&error));
     let mut bytes = Vec::new();
     File::open(path)
         .map_err(cannot)?

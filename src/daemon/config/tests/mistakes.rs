@@ -12,7 +12,7 @@ fn files_that_cannot_be_included() {
         case.load().unwrap_err(),
         [
             "@/loop:1: [global] include = loop: files include each other more than 5 deep",
-            "@/x.conf:2: [global] include = deep: @/deep: cannot be read: No such file or directory (os error 2)",
+            "@/x.conf:2: [global] include = deep: @/deep: failed to open configuration file: No such file or directory (2)",
             "@/x.conf:3: [global] include = pipe: @/pipe: is not a regular file",
         ]
     );
@@ -38,12 +38,12 @@ fn files_that_cannot_be_read() {
     fs::remove_file(case.path("x.conf")).unwrap();
     assert_eq!(
         case.load().unwrap_err(),
-        ["@/x.conf: cannot be read: No such file or directory (os error 2)"]
+        ["@/x.conf: failed to open configuration file: No such file or directory (2)"]
     );
     fs::create_dir(case.path("x.conf")).unwrap();
     assert_eq!(
         case.load().unwrap_err(),
-        ["@/x.conf: cannot be read: Is a directory (os error 21)"]
+        ["@/x.conf: failed to open configuration file: Is a directory (21)"]
     );
 }
 
@@ -261,7 +261,7 @@ fn one_mistake_in_a_line() {
         ),
         (
             "chdir = @/none",
-            "chdir = @/none: must be an existing folder; @/none: No such file or directory (os error 2)".to_owned(),
+            "chdir = @/none: must be an existing folder; @/none: No such file or directory (2)".to_owned(),
         ),
         (
             "chdir = @/file",
@@ -269,7 +269,7 @@ fn one_mistake_in_a_line() {
         ),
         (
             "prefix = @/none",
-            "prefix = @/none: must be an existing folder; @/none: No such file or directory (os error 2)".to_owned(),
+            "prefix = @/none: must be an existing folder; @/none: No such file or directory (2)".to_owned(),
         ),
         ("app = goodbye", "app = goodbye: must be hello".to_owned()),
         (
@@ -363,7 +363,7 @@ fn mistakes_about_python() {
     for (line, expected) in [
         (
             "python = @/none",
-            "must be a Python interpreter, such as that of a virtual environment; @/none: No such file or directory (os error 2)",
+            "must be a Python interpreter, such as that of a virtual environment; @/none: No such file or directory (2)",
         ),
         (
             "python = @/dir",
@@ -375,7 +375,7 @@ fn mistakes_about_python() {
         ),
         (
             "python = @/python\npythonpath[] = @/none",
-            "must be an existing folder or archive; @/none: No such file or directory (os error 2)",
+            "must be an existing folder or archive; @/none: No such file or directory (2)",
         ),
         (
             "python = @/python\nwsgi.warmup[] = x",
