@@ -1,6 +1,5 @@
 //! What a pool's workers run: exactly one application, and the directives that belong to it.
 
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 

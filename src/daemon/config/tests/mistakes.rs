@@ -367,11 +367,11 @@ fn mistakes_about_python() {
         ),
         (
             "python = @/dir",
-            "must be a Python interpreter, such as that of a virtual environment; @/dir: Is a directory (os error 21)",
+            "must be a Python interpreter, such as that of a virtual environment; @/dir: Is a directory (21)",
         ),
         (
             "python = @/file",
-            "must be a Python interpreter, such as that of a virtual environment; @/file: Permission denied (os error 13): it is not executable",
+            "must be a Python interpreter, such as that of a virtual environment; @/file: Permission denied (13): it is not executable",
         ),
         (
             "python = @/python\npythonpath[] = @/none",

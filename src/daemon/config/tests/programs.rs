@@ -57,15 +57,15 @@ fn mistakes_about_programs() {
         ),
         (
             "exec = @/none",
-            "exec = @/none: must be a program; @/none: No such file or directory (os error 2)".to_owned(),
+            "exec = @/none: must be a program; @/none: No such file or directory (2)".to_owned(),
         ),
         (
             "exec = @/dir",
-            "exec = @/dir: must be a program; @/dir: Is a directory (os error 21)".to_owned(),
+            "exec = @/dir: must be a program; @/dir: Is a directory (21)".to_owned(),
         ),
         (
             "exec = @/file",
-            "exec = @/file: must be a program; @/file: Permission denied (os error 13): it is not executable".to_owned(),
+            "exec = @/file: must be a program; @/file: Permission denied (13): it is not executable".to_owned(),
         ),
         (
             "exec = \"@/python 'x\"",
