@@ -59,8 +59,13 @@ update() {
 # Those that have a script there, as nginx, php-fpm and uwsgi do.
 services() { find /etc/init.d -maxdepth 1 -type f -printf '%f\n' | sort; }
 
+# The links that start a unit at boot; Caddy has nothing else.
+units() { find /etc/systemd/system -path '*.wants/*.service' -type l 2>/dev/null | sort; }
+
 services_before=$(services)
+units_before=$(units)
 install || { update && install; }
 comm -13 <(echo "$services_before") <(services) | while read -r service; do
   update-rc.d "$service" disable
 done
+comm -13 <(echo "$units_before") <(units) | xargs -r rm

@@ -67,6 +67,10 @@ impl ProtocolStatus {
     }
 }
 
+/// A header that no record has: of no version, and with content that never comes. A web server that gets it knows that
+/// the answer is broken off.
+pub const NONSENSE: [u8; HEADER] = [0, kind::STDOUT, 0, 0, 0xff, 0xff, 0, 0];
+
 /// A decoded header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

@@ -97,6 +97,12 @@ impl Response {
         self.bytes.len() - self.sent
     }
 
+    /// Whether the peer may have a part of a record, and takes what comes next for the rest of it.
+    #[must_use]
+    pub fn may_be_cut(&self) -> bool {
+        self.sent > 0
+    }
+
     fn unsent(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use preforkd_fastcgi::pairs::Params;
 use preforkd_fastcgi::receiver::{Error as WireError, Event, Head, Limits, Receiver};
-use preforkd_fastcgi::record::ProtocolStatus;
+use preforkd_fastcgi::record::{self, ProtocolStatus};
 use preforkd_fastcgi::response::Response;
 use preforkd_sys::parking::{self, Arrived};
 use std::io;
@@ -317,10 +317,21 @@ impl Exchange {
     }
 
     /// Gives the request up: the connection ends without a clean end of the answer, so that no web server takes what
-    /// was sent for a whole one.
+    /// was sent for a whole one. Caddy, and nginx where it does not buffer, think nothing of an answer that just stops,
+    /// so the last that they get is no FastCGI.
     pub fn abort(&mut self) {
         if let Some(watch) = &self.watch {
             watch.claim();
+        }
+        if let Some(connection) = &self.connection
+            && !self.response.may_be_cut()
+        {
+            // If nothing more can be sent, the connection's end has to do.
+            let _ = send(
+                connection.as_raw_fd(),
+                &record::NONSENSE,
+                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+            );
         }
         self.shut_down();
         self.stage = Stage::Broken;

@@ -26,6 +26,7 @@ mod python;
 mod relay;
 mod reload;
 mod scaling;
+mod servers;
 mod slowlog;
 mod status;
 mod status_service;
