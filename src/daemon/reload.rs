@@ -286,7 +286,8 @@ impl Master {
         let (whys, words): (Vec<_>, Vec<_>) = new.filter_map(Pool::why_not_ready).unzip();
         for index in &reload.new {
             if let Some(pool) = self.pools.get_mut(index) {
-                pool.stop(Phase::Terminating, &self.common);
+                // Some may serve already.
+                pool.stop(Phase::Finishing, &self.common);
             }
         }
         for why in &whys {

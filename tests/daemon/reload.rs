@@ -156,6 +156,44 @@ fn a_socket_that_is_given_to_nobody_any_more_is_the_daemons_own() {
     assert_eq!(owner(), (0, 0));
 }
 
+/// The first pool's new workers serve while the second one is still coming up, and are not wanted after all.
+#[test]
+fn a_request_that_a_worker_of_a_failed_generation_holds_is_answered() {
+    let pool = "pm = static\npm.max_children = 1";
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, pool)
+        .wsgi("other", PROBE, pool)
+        .start();
+    let address = daemon.address("probe");
+    let old = address.worker_pid();
+    let hold = |count: usize| {
+        let address = address.clone();
+        let held =
+            std::thread::spawn(move || address.get("/hold?ms=2500").map(|answer| answer.text()));
+        until("it is held", || {
+            daemon.lines_like("*said into stderr: \"held\"*").len() == count
+        });
+        held
+    };
+    edit(
+        &daemon,
+        "other-code/other_app.py",
+        "import hashlib",
+        "import time; time.sleep(1.5); import no_such_module",
+    );
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool probe] mold * is ready (generation 2)");
+    let by_old = hold(1);
+    let by_new = hold(2);
+    daemon.wait_for_line(FAILED);
+    assert!(!by_new.is_finished(), "the reload fails meanwhile");
+    for (held, is_old) in [(by_old, true), (by_new, false)] {
+        let pid = held.join().expect("the client does not panic");
+        let pid = pid.expect("it is answered");
+        assert_eq!(pid.trim() == old.to_string(), is_old, "{pid}");
+    }
+}
+
 #[test]
 fn pools_come_and_go_and_change() {
     let daemon = Setup::new()
