@@ -102,6 +102,9 @@ cargo test --locked --no-fail-fast --workspace --exclude preforkd-python
 step "Fuzzing"
 tests/fuzz/run.sh 20
 
+step "Under load, and disturbed in every way"
+tests/chaos/run.sh
+
 step "The site that people try"
 PREFORKD_TRY_DIR=$scratch/try packaging/try.sh --check
 

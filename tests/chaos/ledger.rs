@@ -1,7 +1,7 @@
 //! What the clients have got, beside what the application has written down.
 
 use crate::load::Sent;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -14,6 +14,8 @@ pub struct Ledger {
     pub requests: usize,
     /// Those without the right answer.
     pub losses: Vec<Loss>,
+    /// How many workers have served them.
+    pub workers: u32,
     /// How many were begun more than once.
     pub twice: usize,
     /// The longest wait of one that was answered, beyond what it was meant to take.
@@ -35,15 +37,20 @@ impl Ledger {
         let journal = fs::read_to_string(journal)?;
         // How often each was begun and ended.
         let mut served: HashMap<&str, (usize, usize)> = HashMap::new();
+        let mut workers = HashSet::new();
         for line in journal.lines() {
-            match line.split_once(' ') {
-                Some(("begun", id)) => served.entry(id).or_default().0 += 1,
-                Some(("ended", id)) => served.entry(id).or_default().1 += 1,
+            match *line.split(' ').collect::<Vec<_>>() {
+                ["begun", id, worker] => {
+                    served.entry(id).or_default().0 += 1;
+                    workers.insert(worker);
+                }
+                ["ended", id, _] => served.entry(id).or_default().1 += 1,
                 _ => return Err(io::Error::other(format!("a line of the journal: {line}"))),
             }
         }
         let mut ledger = Self {
             requests: sent.len(),
+            workers: u32::try_from(workers.len()).unwrap_or(u32::MAX),
             ..Self::default()
         };
         for Sent {

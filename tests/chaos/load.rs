@@ -17,6 +17,9 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// How long a client waits for an answer: longer than the daemon takes to notice the worst.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long each request of a burst takes.
+const BURST_SPAN: Duration = Duration::from_millis(300);
+
 /// What a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -44,6 +47,7 @@ pub struct Sent {
 pub struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Vec<Sent>>>,
+    watch: JoinHandle<Duration>,
 }
 
 impl Load {
@@ -56,18 +60,56 @@ impl Load {
             thread::spawn(move || work(port, &name, number, &stop))
         });
         let clients = clients.collect();
-        Self { stop, clients }
+        let watch = thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || longest_stall(&stop)
+        });
+        Self {
+            stop,
+            clients,
+            watch,
+        }
     }
 
-    /// Lets each client have its answer, and returns what all have sent.
-    pub fn stop(self) -> Vec<Sent> {
+    /// Lets each client have its answer. Returns what all have sent, and how long the machine itself, busy with others,
+    /// made a process wait at most.
+    pub fn stop(self) -> (Vec<Sent>, Duration) {
         self.stop.store(true, Ordering::Relaxed);
+        let stall = self.watch.join().expect("the watch does not panic");
         let mut sent = Vec::new();
         for client in self.clients {
             sent.extend(client.join().expect("a client does not panic"));
         }
-        sent
+        (sent, stall)
     }
+}
+
+fn longest_stall(stop: &AtomicBool) -> Duration {
+    let nap = Duration::from_millis(5);
+    let mut longest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        thread::sleep(nap);
+        longest = longest.max(begun.elapsed().saturating_sub(nap));
+    }
+    longest
+}
+
+/// `count` clients ask for a page at once that takes its time.
+pub fn burst(port: u16, name: &str, count: u64) -> Vec<Sent> {
+    let clients: Vec<_> = (0..count)
+        .map(|number| {
+            let id = format!("{name}-{number}");
+            thread::spawn(move || {
+                let mut client = Client::new(port, PATIENCE);
+                send(&mut client, Kind::Slow, BURST_SPAN, "kept", id, None, false)
+            })
+        })
+        .collect();
+    let clients = clients.into_iter();
+    clients
+        .map(|client| client.join().expect("a client does not panic"))
+        .collect()
 }
 
 fn work(port: u16, name: &str, number: u64, stop: &AtomicBool) -> Vec<Sent> {
@@ -95,9 +137,22 @@ fn one(client: &mut Client, dice: &mut Dice, id: String, keep: bool) -> Sent {
     };
     // With connections from the web server to the pool that are kept, that are not, and bodies handed on as they come.
     let way = ["kept", "new", "direct"][usize::try_from(dice.roll(3)).unwrap_or(0)];
+    let body = (kind == Kind::Upload).then(|| dice.bytes());
+    send(client, kind, spared, way, id, body, keep)
+}
+
+/// Sends a request of a kind that pauses for `spared`, once or after each piece.
+fn send(
+    client: &mut Client,
+    kind: Kind,
+    spared: Duration,
+    way: &str,
+    id: String,
+    body: Option<Vec<u8>>,
+    keep: bool,
+) -> Sent {
     let millis = spared.as_millis();
     let pieces: u32 = 16;
-    let body = (kind == Kind::Upload).then(|| dice.bytes());
     let (target, meant) = match kind {
         Kind::Page => (format!("/{way}/page?id={id}"), spared),
         Kind::Slow => (format!("/{way}/slow?id={id}&ms={millis}"), spared),

@@ -1,7 +1,7 @@
 """What the clients of the chaos run ask for.
 
 Each request is written down when it begins and when it ends, in one write to a file that is only appended to, so that
-the run knows of each how often it was served. The query has its id, and what it wants:
+the run knows of each how often it was served, and by whom. The query has its id, and what it wants:
 
 * /page: an answer that is known from the id
 * /slow?ms=N: the same after N milliseconds
@@ -19,8 +19,13 @@ JOURNAL = os.open(os.environ["CHAOS_JOURNAL"], os.O_WRONLY | os.O_APPEND)
 PIECE = 4096
 
 
+# So many bytes are kept of each request, as by an application that forgets nothing.
+GROWTH = int(os.environ.get("CHAOS_GROWTH", 0))
+KEPT = []
+
+
 def note(what, request):
-    os.write(JOURNAL, f"{what} {request}\n".encode())
+    os.write(JOURNAL, f"{what} {request} {os.getpid()}\n".encode())
 
 
 def text(request, length):
@@ -60,6 +65,8 @@ def application(environ, start_response):
     path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
     kind = path.rsplit("/", 1)[-1]
     note("begun", query["id"])
+    if GROWTH:
+        KEPT.append(os.urandom(GROWTH))
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield from PAGES[kind](environ, query)
     note("ended", query["id"])

@@ -3,6 +3,7 @@
 
 use crate::http::{Client, Request};
 use crate::process::{self, Process};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User, chown};
 use std::fs::{self, Permissions};
@@ -46,12 +47,15 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Stage {
     parts: Parts,
+    // Before the folder that it is in.
+    _disk: Option<Disk>,
     folder: TempDir,
     daemon: Child,
     web_server: Option<Child>,
     /// Where the web server listens.
     pub port: u16,
     status: Client,
+    keeps_folder: bool,
 }
 
 /// What the pool says of itself.
@@ -74,6 +78,7 @@ impl Stage {
         for name in ["app", "log", "nginx"] {
             fs::create_dir(path.join(name))?;
         }
+        let disk = Disk::mount(path.join("log"))?;
         fs::write(path.join("app/shop.py"), APPLICATION)?;
         fs::write(path.join("journal"), "")?;
         if Uid::effective().is_root() {
@@ -88,17 +93,20 @@ impl Stage {
             .env_remove("NOTIFY_SOCKET")
             .env_remove("LISTEN_FDS")
             .stdin(Stdio::null())
+            .stderr(fs::File::create(path.join("stderr"))?)
             .spawn()?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
             .local_addr()?
             .port();
         let mut stage = Self {
             parts,
+            _disk: disk,
             folder,
             daemon,
             web_server: None,
             port,
             status: Client::new(port, PATIENCE),
+            keeps_folder: false,
         };
         stage.web_server = Some(start_web_server(stage.folder.path(), port)?);
         wait("the pool is at full strength", || {
@@ -112,8 +120,9 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    /// Leaves the folder where it is at the end.
+    /// Leaves the folder where it is at the end, with the logs in `logs`.
     pub fn keep_folder(&mut self) -> &Path {
+        self.keeps_folder = true;
         self.folder.disable_cleanup(true);
         self.folder.path()
     }
@@ -135,6 +144,11 @@ impl Stage {
         processes
     }
 
+    /// Puts another file of the same program in the place of the daemon's.
+    pub fn install(&self) -> io::Result<()> {
+        install(&self.parts.program, self.folder.path())
+    }
+
     /// Writes what the pool is to be from the next reload on.
     pub fn configure(&self, pool: &str) -> io::Result<()> {
         write_configuration(self.folder.path(), &self.parts.python, pool)
@@ -144,6 +158,11 @@ impl Stage {
     pub fn reload(&mut self) -> io::Result<()> {
         let before = self.generation()?;
         self.signal(Signal::SIGUSR2)?;
+        self.wait_for_generation_after(before)
+    }
+
+    /// Waits until a generation later than this one serves.
+    pub fn wait_for_generation_after(&mut self, before: u32) -> io::Result<()> {
         wait("the next generation takes over", || {
             Ok(self
                 .status()
@@ -161,19 +180,30 @@ impl Stage {
         Ok(generation)
     }
 
-    /// What the pool says of itself; None when nobody answers.
-    pub fn status(&mut self) -> Option<Status> {
+    fn ask_for_status(&mut self, target: &str) -> Option<String> {
         let page = Request {
-            target: "/status?json",
+            target,
             body: None,
             keep: true,
         };
-        let answer = self
-            .status
-            .ask(page)
-            .ok()
-            .filter(|answer| answer.status == 200)?;
-        let text = String::from_utf8(answer.body).ok()?;
+        let answer = self.status.ask(page).ok()?;
+        let text = (answer.status == 200).then_some(answer.body)?;
+        String::from_utf8(text).ok()
+    }
+
+    /// The pids of workers that hold a request.
+    pub fn busy_workers(&mut self) -> Vec<i32> {
+        let text = self.ask_for_status("/status?json&full").unwrap_or_default();
+        let workers = text.split("\"pid\":").skip(1);
+        workers
+            .filter(|worker| worker.contains("\"Running\""))
+            .filter_map(|worker| worker.split(',').next()?.trim().parse().ok())
+            .collect()
+    }
+
+    /// What the pool says of itself; None when nobody answers.
+    pub fn status(&mut self) -> Option<Status> {
+        let text = self.ask_for_status("/status?json")?;
         let number = |name: &str| -> Option<u32> {
             let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
             rest.split([',', '}']).next()?.trim().parse().ok()
@@ -208,6 +238,41 @@ impl Stage {
     }
 }
 
+impl Stage {
+    fn save_logs(&self) -> io::Result<()> {
+        let logs = self.path("logs");
+        fs::create_dir_all(&logs)?;
+        for file in fs::read_dir(self.path("log"))? {
+            let file = file?;
+            fs::copy(file.path(), logs.join(file.file_name()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A disk of its own for the logs, which can be filled; there is one only where root runs this.
+#[derive(Debug)]
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: PathBuf) -> io::Result<Option<Self>> {
+        if !Uid::effective().is_root() {
+            return Ok(None);
+        }
+        let options = Some("size=32m,mode=755");
+        mount(Some("none"), &at, Some("tmpfs"), MsFlags::empty(), options)?;
+        Ok(Some(Self(at)))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
+            eprintln!("chaos: umount {}: {error}", self.0.display());
+        }
+    }
+}
+
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some(web_server) = &mut self.web_server {
@@ -218,6 +283,11 @@ impl Drop for Stage {
         for process in left {
             // It is stopped, say.
             process.signal(Signal::SIGKILL);
+        }
+        if self.keeps_folder
+            && let Err(error) = self.save_logs()
+        {
+            eprintln!("chaos: the logs: {error}");
         }
     }
 }
@@ -259,13 +329,18 @@ fn install(program: &Path, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The lines that say whom a pool belongs to.
+pub fn owner() -> &'static str {
+    if Uid::effective().is_root() {
+        "user = www-data\nlisten.owner = www-data\n"
+    } else {
+        ""
+    }
+}
+
 fn write_configuration(folder: &Path, python: &Path, pool: &str) -> io::Result<()> {
     let (folder_name, python) = (folder.display(), python.display());
-    let owner = if Uid::effective().is_root() {
-        format!("user = {POOL_USER}\nlisten.owner = {POOL_USER}\n")
-    } else {
-        String::new()
-    };
+    let owner = owner();
     let text = format!(
         "[global]\n\
          error_log = {folder_name}/log/error.log\n\
