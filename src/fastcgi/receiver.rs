@@ -202,6 +202,14 @@ impl Receiver {
         self.phase == Phase::Answering
     }
 
+    /// Whether all of the request has come, and nothing behind it.
+    pub fn is_exhausted(&mut self) -> bool {
+        self.body_complete()
+            && self.current.is_none()
+            && self.skip_padding()
+            && self.start == self.end
+    }
+
     /// The answer has been sent; to be called after [`Event::BodyEnd`], before the next request on the connection.
     pub fn finish(&mut self) {
         self.phase = Phase::Idle;

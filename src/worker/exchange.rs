@@ -14,10 +14,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use preforkd_fastcgi::pairs::Params;
-use preforkd_fastcgi::receiver::{Error as WireError, Event, Head, Limits, Receiver};
+use preforkd_fastcgi::receiver::{Error as WireError, Event, Head, Receiver};
 use preforkd_fastcgi::record::{self, ProtocolStatus};
 use preforkd_fastcgi::response::Response;
-use preforkd_sys::parking::{self, Arrived};
+use preforkd_sys::parking::{self, Arrived, Parking};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -81,6 +81,8 @@ enum Stage {
     Open,
     /// The answer is complete.
     Ended,
+    /// It is, and the connection is no longer ours.
+    Parted,
     /// The connection is of no more use.
     Broken,
 }
@@ -92,8 +94,8 @@ pub struct Exchange {
     receiver: Receiver,
     response: Response,
     stage: Stage,
-    /// Nothing more is sent on this connection.
-    parts: bool,
+    /// Where connections go that others can answer sooner.
+    parking: Arc<Parking>,
     /// The piece of the body that lies in the receiver's buffer.
     piece: Range<usize>,
     spool: Spool,
@@ -107,15 +109,15 @@ pub struct Exchange {
 pub const DIRECT: Blocking = |wait| wait();
 
 impl Exchange {
-    /// For connections of a pool of at most `capacity` workers.
+    /// For connections that may be left to others in `parking`.
     #[must_use]
-    pub fn new(limits: Limits, capacity: u32, watch: Option<Arc<Watch>>) -> Self {
+    pub fn new(receiver: Receiver, watch: Option<Arc<Watch>>, parking: Arc<Parking>) -> Self {
         Self {
             connection: None,
-            receiver: Receiver::new(limits, capacity),
+            receiver,
             response: Response::default(),
             stage: Stage::Waiting,
-            parts: false,
+            parking,
             piece: 0..0,
             spool: Spool::default(),
             blocking: DIRECT,
@@ -128,7 +130,6 @@ impl Exchange {
     pub fn open(&mut self, connection: OwnedFd) {
         self.connection = Some(connection);
         self.receiver.reset();
-        self.parts = false;
         self.stage = Stage::Waiting;
         self.forget_body();
     }
@@ -343,26 +344,32 @@ impl Exchange {
     }
 
     fn shut(&self, sides: Shutdown) {
-        if let Some(connection) = &self.connection {
+        if let Some(connection) = self.connection.as_ref()
+            && self.stage != Stage::Parted
+        {
             // The peer may have left, which is as good.
             let _ = shutdown(connection.as_raw_fd(), sides);
         }
     }
 
-    /// Ends the connection, too, when the answer is complete, although the web server may want to keep it: its next
-    /// request on it would wait for what the application still does. One that has come already is served in its turn.
+    /// Parts with the connection when the answer is complete: the next request on it would wait here for what the
+    /// application still does. One that the web server wants to keep goes to the pool's other workers, if it can.
     pub fn part(&mut self) {
-        let has_next = self.receiver.body_complete() && self.has_arrived();
-        self.parts = self.stage == Stage::Ended && !has_next;
-        if self.parts {
+        if self.stage == Stage::Ended && !self.receiver.head().keep {
             self.shut(Shutdown::Write);
+        } else if self.stage == Stage::Ended
+            && self.receiver.is_exhausted()
+            && let Some(connection) = self.connection()
+            && self.parking.put(connection).is_ok()
+        {
+            self.stage = Stage::Parted;
         }
     }
 
     /// Whether the answer is complete.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        self.stage == Stage::Ended
+        matches!(self.stage, Stage::Ended | Stage::Parted)
     }
 
     /// Whether the web server has left, has given the request up, or the connection failed. Looks at the connection,
@@ -381,7 +388,7 @@ impl Exchange {
         if self.stage != Stage::Ended {
             return false;
         }
-        let keep = self.receiver.head().keep && !self.parts;
+        let keep = self.receiver.head().keep;
         let mut deadline = Deadline::new(LINGER, "the rest of the request's body");
         let usable = self
             .discard_body(keep, &mut deadline)
@@ -411,7 +418,7 @@ impl Exchange {
     fn check_open(&self) -> Result<()> {
         match self.stage {
             Stage::Open => Ok(()),
-            Stage::Waiting | Stage::Ended | Stage::Broken => Err(Error::Gone),
+            Stage::Waiting | Stage::Ended | Stage::Parted | Stage::Broken => Err(Error::Gone),
         }
     }
 

@@ -22,7 +22,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{SockaddrStorage, getpeername};
 use nix::unistd::{dup2_stderr, dup2_stdout};
-use preforkd_fastcgi::receiver::Limits;
+use preforkd_fastcgi::receiver::{Limits, Receiver};
 use preforkd_sys::channel::Channel;
 use preforkd_sys::parking::Parking;
 use preforkd_sys::scoreboard::Reporter;
@@ -100,7 +100,7 @@ struct Told {
 struct Worker {
     control: Arc<Channel>,
     listener: OwnedFd,
-    parking: Parking,
+    parking: Arc<Parking>,
     reporter: Arc<Reporter>,
     settings: WorkerSettings,
     epoll: Epoll,
@@ -159,7 +159,9 @@ impl Worker {
             (Some(watchdog), Some(watch))
         };
         let wear = Wear::new(settings.max_requests, settings.max_memory);
-        let mut exchange = Box::new(Exchange::new(Limits::default(), settings.capacity, watch));
+        let parking = Arc::new(parking);
+        let receiver = Receiver::new(Limits::default(), settings.capacity);
+        let mut exchange = Box::new(Exchange::new(receiver, watch, Arc::clone(&parking)));
         let access = match (&settings.logs.access, logs.access) {
             (Some(access), Some(file)) => Some(AccessLog::new(&settings, access, file)?),
             _ => None,

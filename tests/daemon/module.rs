@@ -67,30 +67,42 @@ fn an_answer_ends_and_the_application_goes_on() {
     let (daemon, address) = start(ONE);
     for (round, path) in ["/write", "/yield"].into_iter().enumerate() {
         let busy = busy(&daemon);
-        for keep in [0, KEEP_CONN] {
-            let mut connection = address.connect().expect("the pool listens");
-            let request = Request::get(path).bytes(1, keep);
-            connection.send(&request).expect("it is open");
-            let answer = connection.answer().expect("it is answered");
-            assert_eq!((answer.status, answer.text().as_str()), (200, "all of it"));
-            // A web server that kept it would send the next request to a worker that does not hear.
-            connection
-                .expect_end()
-                .expect("the connection ends as well");
-            assert_eq!(
-                daemon.lines_like("has gone on").len(),
-                2 * round + usize::from(keep)
-            );
-            fs::remove_file(&busy).expect("it is there");
-            until("it goes on", || {
-                daemon.lines_like("has gone on").len() == 2 * round + usize::from(keep) + 1
-            });
-            fs::write(&busy, "").expect("it can be written");
-        }
+        let mut connection = address.connect().expect("the pool listens");
+        let request = Request::get(path).bytes(1, 0);
+        connection.send(&request).expect("it is open");
+        let answer = connection.answer().expect("it is answered");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "all of it"));
+        connection.expect_end().expect("the connection ends");
+        assert_eq!(daemon.lines_like("has gone on").len(), round);
         fs::remove_file(&busy).expect("it is there");
+        until("it goes on", || {
+            daemon.lines_like("has gone on").len() == round + 1
+        });
     }
-    assert_eq!(daemon.lines_like("finished: True").len(), 4);
+    assert_eq!(daemon.lines_like("finished: True").len(), 2);
     assert_eq!(daemon.lines_like("longer than its Content-Length").len(), 0);
+}
+
+#[test]
+fn the_next_request_on_a_kept_connection_does_not_wait_for_it() {
+    let (daemon, address) = start("pm = static\npm.max_children = 2");
+    daemon.wait_for_workers("site", 2);
+    let busy = busy(&daemon);
+    let mut kept = address.connect().expect("the pool listens");
+    for path in ["/write", "/return", "/return"] {
+        let request = Request::get(path).bytes(1, KEEP_CONN);
+        kept.send(&request).expect("it is open");
+        assert_eq!(kept.answer().expect("it is answered").status, 200);
+    }
+    assert_eq!(daemon.lines_like("has gone on").len(), 0);
+    // Nor is it closed when the first worker comes to its end.
+    fs::remove_file(busy).expect("it is there");
+    daemon.wait_for_line("has gone on");
+    for _ in 0..3 {
+        kept.send(&Request::get("/return").bytes(1, KEEP_CONN))
+            .expect("it is open");
+        assert_eq!(kept.answer().expect("it is answered").status, 200);
+    }
 }
 
 #[test]
