@@ -129,6 +129,7 @@ impl Master {
                         self.elders.take_output(elder, stream, &self.common);
                     }
                     Token::ServiceOutput => self.status.take_output(),
+                    Token::ServiceControl => self.count_rejected(),
                     Token::Control => self.control.accept(&self.common.epoll),
                     Token::Client { client } => {
                         self.control.hear(client, &self.common.epoll);
@@ -164,9 +165,21 @@ impl Master {
             let is_due = pool.deadline().is_some_and(|deadline| deadline.0 <= now);
             if is_due || pool.is_short() && room.left(*index) > 0 {
                 room.settle(*index, pool, &self.common);
+                if let Some(count) = pool.take_surplus() {
+                    self.status.turn_away(*index, count);
+                }
             }
         }
         self.look_at_room();
+    }
+
+    /// The status service has turned connections away.
+    fn count_rejected(&mut self) {
+        for (pool, count) in self.status.turned_away(&self.common.epoll) {
+            if let Some(pool) = self.pools.get_mut(&pool) {
+                pool.rejected(count);
+            }
+        }
     }
 
     /// The processes of the program before leave when those of this one are ready.

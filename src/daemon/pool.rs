@@ -98,6 +98,10 @@ pub struct Pool {
     drains: bool,
     /// Workers that died unasked and have not been replaced.
     lost: u32,
+    /// Connections that are to be turned away.
+    surplus: Option<u32>,
+    /// Those that have been since all workers are busy.
+    rejected: u32,
 }
 
 fn now() -> Time {
@@ -141,9 +145,11 @@ impl Pool {
             lifetime: config.max_lifetime,
             control: control_timeout,
         };
+        let mut plan = Plan::new(config.limits, timeouts, spawn::needs_mold(&config));
+        plan.set_max_queue(config.max_queue);
         Ok(Self {
             index,
-            plan: Plan::new(config.limits, timeouts, spawn::needs_mold(&config)),
+            plan,
             target: Target::of(sockets.requests.socket().as_fd())?,
             parked: Parked::new(index, place, common)?,
             listener: sockets.requests,
@@ -166,6 +172,8 @@ impl Pool {
             leaving: false,
             drains: false,
             lost: 0,
+            surplus: None,
+            rejected: 0,
             config,
         })
     }
@@ -173,7 +181,8 @@ impl Pool {
     /// Whether it grows by the length of a queue that only netlink tells.
     #[must_use]
     pub fn needs_netlink(&self) -> bool {
-        matches!(self.target, Target::Unix(_)) && self.config.limits.mode != Mode::Static
+        let is_static = self.config.limits.mode == Mode::Static;
+        matches!(self.target, Target::Unix(_)) && (!is_static || self.config.max_queue.is_some())
     }
 
     /// Whether it has come up, or failed to, or has nothing to come up with.
@@ -273,14 +282,29 @@ impl Pool {
     ///
     /// # Errors
     /// EMFILE, ENOMEM.
-    pub fn desk(&self) -> Option<io::Result<Desk>> {
-        let listener = self.status_listener.as_ref()?;
-        Some(Desk::new(
-            &self.config,
-            listener.socket().as_fd(),
-            self.listener.socket().as_fd(),
-            self.board.handle(),
-        ))
+    pub fn desk(&self) -> Option<io::Result<(u32, Desk)>> {
+        if self.status_listener.is_none() && self.config.max_queue.is_none() {
+            return None;
+        }
+        let status = self.status_listener.as_ref();
+        let sockets = status::Sockets {
+            status: status.map(|listener| listener.socket().as_fd()),
+            requests: self.listener.socket().as_fd(),
+            parking: &self.parked.place().theirs,
+        };
+        let desk = Desk::new(&self.config, sockets, self.board.handle());
+        Some(desk.map(|desk| (self.index, desk)))
+    }
+
+    /// How many connections are to be turned away, if any.
+    pub fn take_surplus(&mut self) -> Option<u32> {
+        self.surplus.take()
+    }
+
+    /// So many have been.
+    pub fn rejected(&mut self, count: u32) {
+        self.rejected = self.rejected.saturating_add(count);
+        self.board.rejected(count);
     }
 
     /// Leaves its socket and its processes to another program.

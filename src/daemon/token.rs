@@ -26,6 +26,8 @@ pub enum Token {
     },
     /// What the status service prints.
     ServiceOutput,
+    /// The channel to the status service.
+    ServiceControl,
     /// The socket for commands.
     Control,
     /// Somebody who has connected to it.
@@ -94,6 +96,7 @@ impl From<Token> for u64 {
             Token::ServiceOutput => pack(13, 0, 0),
             Token::Control => pack(14, 0, 0),
             Token::Client { client } => pack(15, client, 0),
+            Token::ServiceControl => pack(18, 0, 0),
         }
     }
 }
@@ -124,6 +127,7 @@ impl From<u64> for Token {
             15 => return Self::Client { client: first },
             16 => What::Parking,
             17 => What::Parked { number: slot },
+            18 => return Self::ServiceControl,
             _ => return Self::Signals,
         };
         Self::Pool { pool: first, what }
@@ -164,6 +168,7 @@ mod tests {
                 stream: 1,
             },
             Token::ServiceOutput,
+            Token::ServiceControl,
             Token::Control,
             Token::Client { client: pool },
         ];

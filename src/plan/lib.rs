@@ -9,6 +9,7 @@
 //! * [`slot`]: the life of one worker, as a table
 //! * [`respawn`]: back-off of a pool whose workers die at start
 //! * [`pool`]: the three above put together for one pool
+//! * [`saturation`]: what happens while all workers are busy
 //! * [`crashes`]: workers that crash, counted over time
 //! * [`reload`]: whether a new generation takes over
 
@@ -18,6 +19,7 @@ pub mod crashes;
 pub mod pool;
 pub mod reload;
 pub mod respawn;
+pub mod saturation;
 pub mod scale;
 pub mod slot;
 pub mod time;

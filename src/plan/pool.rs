@@ -20,6 +20,7 @@ mod slots;
 
 use crate::reload::Standing;
 use crate::respawn::Respawn;
+use crate::saturation::{Episode, Summary};
 use crate::scale::{Census, Limits, Mode};
 use crate::slot::{self, State};
 use crate::time::Time;
@@ -141,6 +142,13 @@ pub enum Action {
     },
     /// Report that all workers the pool may have are busy.
     ReportSaturated,
+    /// Report that they are not any more.
+    ReportRelieved(Summary),
+    /// Tell so many connections, which wait in the accept queue, that nobody will be there for them.
+    TurnAway {
+        /// How many are too many.
+        count: u32,
+    },
     /// Report that starts fail, and when the next try is.
     ReportBackOff {
         /// Failures in a row.
@@ -157,6 +165,9 @@ pub trait View {
 
     /// Connections that wait to be accepted.
     fn queue(&self) -> u32;
+
+    /// Of these, those that wait in the accept queue, and how many have been taken out of it since the pool was made.
+    fn accept_queue(&self) -> (u32, u64);
 }
 
 /// The supervision of one pool.
@@ -179,7 +190,9 @@ pub struct Pool {
     /// When an excess of idle workers is looked at next.
     shrink_at: Option<Time>,
     /// All workers are busy, and it has been reported; when to look whether it is over.
-    saturated: Option<Time>,
+    saturated: Option<(Episode, Time)>,
+    /// Most connections that may wait meanwhile; None is as many as come.
+    max_queue: Option<u32>,
     /// The kernel may have woken nobody but a worker that died, or is occupied, for a connection that waits: when to
     /// look whether one does.
     nudge_at: Option<Time>,
@@ -211,6 +224,7 @@ impl Pool {
             short: false,
             shrink_at: None,
             saturated: None,
+            max_queue: None,
             nudge_at: None,
             noticed: false,
             wanted: Wanted::default(),
@@ -242,6 +256,11 @@ impl Pool {
         }
     }
 
+    /// Says how many connections may wait while all workers are busy (`pm.max_queue`). Without this there is no limit.
+    pub fn set_max_queue(&mut self, most: Option<u32>) {
+        self.max_queue = most;
+    }
+
     /// Says how many more workers all pools together may have. Without this there is no limit.
     pub fn set_room(&mut self, room: u32) {
         self.room = room;
@@ -271,7 +290,7 @@ impl Pool {
         self.replace_worn_out(now, actions);
         self.grow(now, view, actions);
         self.shrink(now, actions);
-        self.look_at_saturation(now, actions);
+        self.look_at_saturation(now, view, actions);
         self.pass_on(now, view, actions);
         self.look_at_notices(now, actions.is_empty());
     }
@@ -281,7 +300,9 @@ impl Pool {
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let running = (self.phase == Phase::Running).then_some([
             self.shrink_at,
-            self.saturated,
+            self.saturated
+                .as_ref()
+                .map(|(episode, over)| episode.look_at().min(*over)),
             self.nudge_at,
             self.pause,
             self.limit_at,
@@ -378,6 +399,7 @@ impl Pool {
             return;
         }
         self.phase = phase;
+        self.end_saturation(now, actions);
         let killed_in = match phase {
             Phase::Killing => Duration::ZERO,
             Phase::Terminating | Phase::Finishing | Phase::Running => KILL_INTERVAL,

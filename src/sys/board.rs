@@ -305,6 +305,12 @@ impl Board {
         })
     }
 
+    /// Whether all workers that the pool may have are busy, as far as the master has seen.
+    #[must_use]
+    pub fn is_saturated(&self) -> bool {
+        self.header().tally.is_saturated()
+    }
+
     /// What the worker in `slot` says of itself; None for a slot that does not exist.
     #[must_use]
     pub fn entry(&self, slot: u32) -> Option<Entry> {

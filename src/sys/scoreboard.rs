@@ -165,6 +165,11 @@ impl Scoreboard {
         self.header().tally.saturation(saturated, now);
     }
 
+    /// So many connections have been turned away. To be said by the master alone.
+    pub fn rejected(&self, count: u32) {
+        self.header().tally.reject(count);
+    }
+
     pub(crate) fn notify(&self) {
         if self.header().pending.swap(1, Ordering::SeqCst) == 0 {
             // EAGAIN: the counter is full, so the master has enough to wake for.

@@ -28,6 +28,7 @@ pub(crate) struct Tally {
     connections: AtomicU64,
     requests: AtomicU64,
     slow: AtomicU64,
+    rejected: AtomicU64,
     /// Nanoseconds since 1970, the lowest bit being whether it was a success; 0 if there was none.
     reloaded: AtomicU64,
 }
@@ -75,6 +76,8 @@ pub struct Totals {
     pub is_saturated: bool,
     /// How long they have been, in all, in nanoseconds.
     pub saturated: u64,
+    /// Connections that were turned away then.
+    pub rejected: u64,
     /// How the last reload has ended, if there was one.
     pub reloaded: Option<Reloaded>,
 }
@@ -144,6 +147,15 @@ impl Tally {
         }
     }
 
+    /// By the master alone: so many connections have been turned away.
+    pub(crate) fn reject(&self, count: u32) {
+        self.rejected.fetch_add(count.into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.saturated_since.load(Ordering::Relaxed) != 0
+    }
+
     /// By the master alone: adds what a worker that is gone has counted. `take` clears it in the worker's cell.
     pub(crate) fn fold(&self, take: impl FnOnce() -> Counts) {
         let before = self.folds.load(Ordering::Relaxed);
@@ -179,6 +191,7 @@ impl Tally {
                 .saturated
                 .load(Ordering::Relaxed)
                 .saturating_add(current),
+            rejected: self.rejected.load(Ordering::Relaxed),
             reloaded: self.reloaded(),
         }
     }
@@ -286,9 +299,10 @@ mod tests {
             (
                 totals.max_children_reached,
                 totals.saturated,
-                totals.is_saturated
+                totals.is_saturated,
+                board.is_saturated(),
             ),
-            (2, 13, true)
+            (2, 13, true, true)
         );
     }
 

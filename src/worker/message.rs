@@ -16,7 +16,7 @@ use thiserror::Error;
 ///
 /// A mold's first message says it. That both sides have the same number proves that they understand each other, and
 /// nothing more: not that they are of one release.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// The descriptor at which a mold has its channel to the master.
 pub const CONTROL_FD: i32 = 3;

@@ -475,6 +475,10 @@ impl Worker {
         }
         loop {
             let now = match self.exchange().next_request() {
+                Ok(Next::Request(_)) if self.is_abandoned() => {
+                    self.keeps = false;
+                    clock::now()
+                }
                 Ok(Next::Request(head)) => self.respond(application, head.id),
                 other => {
                     self.keeps = matches!(other, Ok(Next::Quiet));
@@ -492,6 +496,12 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// Whether nobody is there any more for the answer. That is asked only while requests have to wait; who did not wait
+    /// has not left.
+    fn is_abandoned(&mut self) -> bool {
+        self.reporter.board().is_saturated() && self.exchange().is_peer_gone()
     }
 
     /// Returns when the request ended.

@@ -221,6 +221,7 @@ fn a_day(whose: &str, decorated: bool) -> String {
         "] mold ",
         "systemd monitor",
         "server reached pm.max_children",
+        "all workers were busy",
     ];
     for line in text().lines() {
         if alone.iter().any(|what| line.contains(what)) {

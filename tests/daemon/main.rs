@@ -20,6 +20,7 @@ mod log;
 mod module;
 mod names;
 mod notify;
+mod overload;
 mod parked;
 mod pep3333;
 mod python;

@@ -143,6 +143,7 @@ impl<'a> PoolChecker<'a, '_> {
         let priority = self.priority();
         let limits = self.limits();
         self.measurable(chroot.as_deref());
+        self.reachable();
         let status_listen = self.status_listen(listening);
         self.request_paths();
         let access_log = self.log_file(&raw.access_log);
@@ -176,6 +177,7 @@ impl<'a> PoolChecker<'a, '_> {
             clear_env: *raw.clear_env.value()?,
             limits: limits?,
             start_timeout: *raw.start_timeout.value()?,
+            max_queue: optional(&raw.max_queue)?,
             max_requests: *raw.max_requests.value()?,
             max_memory: *raw.max_memory.value()?,
             max_lifetime: some_time(&raw.max_lifetime)?,

@@ -37,6 +37,18 @@ impl PoolChecker<'_, '_> {
         })
     }
 
+    /// Warns of a limit of the queue that the kernel's own is below.
+    pub fn reachable(&mut self) {
+        if let (Some(&most), Some(&Some(backlog))) =
+            (self.raw.max_queue.value(), self.raw.backlog.value())
+            && most >= backlog
+        {
+            self.warning(&format!(
+                "pm.max_queue({most}) is never reached: no more than listen.backlog({backlog}) connections can wait"
+            ));
+        }
+    }
+
     /// Warns of a limit of memory that cannot be measured.
     pub fn measurable(&mut self, chroot: Option<&Path>) {
         let is_set = self.raw.max_memory.value().is_some_and(|bytes| *bytes > 0);

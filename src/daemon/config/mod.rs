@@ -226,6 +226,8 @@ pub struct Pool {
     pub limits: Limits,
     /// How long a mold or a worker may take to get ready (`pm.start_timeout`).
     pub start_timeout: Duration,
+    /// Connections that may wait while all workers are busy (`pm.max_queue`); more are answered with 503. No limit if none.
+    pub max_queue: Option<u32>,
     /// Requests after which a worker is replaced (`pm.max_requests`); 0 is never.
     pub max_requests: u64,
     /// Bytes of memory to itself with which a worker is replaced (`pm.max_memory`); 0 is never.

@@ -244,6 +244,7 @@ pub struct RawPool {
     pub max_spawn_rate: Setting<u32>,
     pub process_idle_timeout: Setting<Duration>,
     pub start_timeout: Setting<Duration>,
+    pub max_queue: Setting<u32>,
     pub max_requests: Setting<u64>,
     pub max_memory: Setting<u64>,
     pub max_lifetime: Setting<Duration>,

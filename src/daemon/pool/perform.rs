@@ -10,6 +10,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::pool::{Action, Event};
+use preforkd_plan::saturation::Summary;
 use preforkd_worker::message::ToWorker;
 use std::io;
 
@@ -63,6 +64,8 @@ impl Pool {
                     self.config.limits.max_children
                 );
             }
+            Action::ReportRelieved(summary) => self.tell_relief(summary),
+            Action::TurnAway { count } => self.surplus = Some(count),
             Action::ReportBackOff { failures, wait } => {
                 self.decided = true;
                 // A relay speaks last, after its program.
@@ -83,6 +86,31 @@ impl Pool {
                 );
             }
         }
+    }
+
+    fn tell_relief(&mut self, summary: Summary) {
+        let Summary {
+            length,
+            deepest,
+            longest,
+        } = summary;
+        let queue = if deepest == 0 {
+            "nobody had to wait".to_owned()
+        } else {
+            format!(
+                "at most {deepest} connections waited, one of them for {:.2} seconds",
+                longest.as_secs_f64()
+            )
+        };
+        let rejected = match std::mem::take(&mut self.rejected) {
+            0 => String::new(),
+            count => format!(", and {count} were turned away"),
+        };
+        tracing::info!(
+            "[pool {}] all workers were busy for {:.1} seconds; {queue}{rejected}",
+            self.config.name,
+            length.as_secs_f64()
+        );
     }
 
     pub(super) fn start_mold(&mut self, common: &Common) -> io::Result<()> {

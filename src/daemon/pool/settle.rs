@@ -45,6 +45,15 @@ impl View for Sight<'_> {
         self.board.saw_queue(length);
         length
     }
+
+    fn accept_queue(&self) -> (u32, u64) {
+        let length = self
+            .gauge
+            .length(self.listener.socket().as_fd(), self.target);
+        self.board.saw_queue(length);
+        let totals = self.board.totals(now().0);
+        (length, totals.counts.connections + totals.rejected)
+    }
 }
 
 impl Pool {
@@ -99,25 +108,13 @@ impl Pool {
                 break;
             }
         }
-        self.tally(common);
+        self.board.set_saturated(self.plan.is_saturated(), now().0);
         self.watch_listener(common);
         let processes = self.workers.iter().chain([&self.mold]).flatten();
         self.deadline = processes
             .filter_map(Process::tell_at)
             .chain(self.plan.deadline(now()))
             .min();
-    }
-
-    /// Notes on the scoreboard what the master alone knows.
-    fn tally(&self, common: &Common) {
-        let saturated = self.plan.is_saturated();
-        self.board.set_saturated(saturated, now().0);
-        if saturated {
-            // It grows now, and the plan, which cannot start anybody, does not look.
-            let listener = self.listener.socket().as_fd();
-            self.board
-                .saw_queue(common.gauge.length(listener, self.target));
-        }
     }
 
     /// Whether a worker has crossed a watermark after the plan had looked at it and before the watermark was set, so

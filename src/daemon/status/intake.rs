@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout_at};
 /// How long a connection may be kept without a request.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Bytes of a body, which is thrown away.
-const BODY: usize = 64 * 1024;
+/// Bytes of a body that a request for a page may have. Bodies are thrown away.
+pub const BODY: usize = 64 * 1024;
 
 /// What a web server sends with a request for a page; the parameters fit one record.
 const LIMITS: Limits = Limits {
@@ -40,17 +40,25 @@ pub struct Taken {
 pub struct Intake<R> {
     reader: R,
     receiver: Receiver,
+    body: usize,
     span: Duration,
 }
 
 impl<R: AsyncRead + Unpin> Intake<R> {
-    /// Of what comes from `reader`; `capacity` is told to a web server that asks how many connections there may be.
-    pub fn new(reader: R, capacity: u32) -> Self {
+    /// Of what comes from `reader`, with bodies of at most `body` bytes; `capacity` is told to a web server that asks how
+    /// many connections there may be.
+    pub fn new(reader: R, capacity: u32, body: usize) -> Self {
         Self {
             reader,
             receiver: Receiver::new(LIMITS, capacity),
+            body,
             span: FIRST_BYTE,
         }
+    }
+
+    /// Whether nothing has come of what is behind the last request.
+    pub fn is_idle(&self) -> bool {
+        self.receiver.is_idle()
     }
 
     /// Waits for the next request. What concerns no request is answered over `writer`. None when there will be no further
@@ -71,7 +79,7 @@ impl<R: AsyncRead + Unpin> Intake<R> {
                 Some(Event::Request) => {}
                 Some(Event::Body(piece)) => {
                     body += piece.len();
-                    if body > BODY {
+                    if body > self.body {
                         return Err(io::ErrorKind::FileTooLarge.into());
                     }
                 }
@@ -153,7 +161,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut intake = Intake::new(bytes, 4);
+            let mut intake = Intake::new(bytes, 4, BODY);
             let mut requests = Vec::new();
             loop {
                 match intake.next(&mut tokio::io::sink()).await {

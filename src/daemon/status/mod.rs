@@ -3,17 +3,20 @@
 //! # Layout
 //! * [`supervisor`]: the master's side of the service
 //! * [`service`]: the process; [`intake`]: what stands between the network and tokio-fastcgi
+//! * [`surplus`]: who is turned away; [`orders`]: how the master says whom
 //! * [`desk`]: what the service has of a pool
 //! * [`ask`]: what asks, on the command line
 
 mod ask;
 mod desk;
 mod intake;
+mod orders;
 mod service;
 mod supervisor;
+mod surplus;
 
 pub use ask::show;
-pub use desk::Desk;
+pub use desk::{Desk, Sockets};
 pub use supervisor::Supervisor;
 
 use crate::config::Pool;

@@ -1,21 +1,23 @@
 //! The status service: one unprivileged process that answers the pages of all pools on their `pm.status_listen`.
 //!
 //! Its clients are many and may be slow, and what they ask for is small: here, and nowhere else in preforkd, tokio is at
-//! work, built after the fork. Each connection has deadlines for what it sends and takes; when there are too many the
+//! work, built after the fork. It also answers for pools that are too busy to ([`surplus`](super::surplus)). Each connection has deadlines for what it sends and takes; when there are too many the
 //! oldest yields; what all the answers on their way may take of memory is bounded.
 
 use super::desk::Desk;
-use super::intake::Intake;
+use super::intake::{BODY, Intake};
+use super::surplus::AT_ONCE;
 use preforkd_fastcgi::pairs::{Params, encode};
 use preforkd_sys::queue::Gauge;
 use preforkd_worker::status::{Answer, Page};
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
@@ -69,13 +71,13 @@ pub fn serve(desks: Vec<Arc<Desk>>, control: StdUnixStream) -> io::Result<()> {
     runtime.block_on(async {
         let hall = Arc::new(Hall::default());
         let mut doors = Vec::new();
-        for desk in desks {
-            let open = Door::new(&desk)?;
-            doors.push(tokio::spawn(open.keep(desk, Arc::clone(&hall))));
+        for desk in &desks {
+            if let Some(listener) = &desk.listener {
+                let open = Door::new(listener, desk.is_unix)?;
+                doors.push(tokio::spawn(open.keep(Arc::clone(desk), Arc::clone(&hall))));
+            }
         }
-        // Nobody sends anything; whatever comes out of it is the end.
-        let mut control = UnixStream::from_std(control)?;
-        let _ = control.read(&mut [0]).await;
+        hall.obey(UnixStream::from_std(control)?, &desks).await;
         for door in doors {
             door.abort();
         }
@@ -86,9 +88,11 @@ pub fn serve(desks: Vec<Arc<Desk>>, control: StdUnixStream) -> io::Result<()> {
 
 /// What all connections share.
 #[derive(Debug)]
-struct Hall {
-    gauge: Gauge,
+pub(super) struct Hall {
+    pub(super) gauge: Gauge,
     room: Semaphore,
+    /// One for each connection that is being turned away.
+    pub(super) surplus: Arc<Semaphore>,
     /// Held by each connection that has come for an answer and has not got it. Waiting for all of it is waiting for them.
     served: Semaphore,
     /// The oldest first.
@@ -102,6 +106,7 @@ impl Default for Hall {
         Self {
             gauge: Gauge::new(),
             room: Semaphore::new(ROOM as usize),
+            surplus: Arc::new(Semaphore::new(AT_ONCE as usize)),
             served: Semaphore::new(CONNECTIONS as usize),
             connections: Mutex::default(),
             refused: Mutex::default(),
@@ -128,7 +133,7 @@ impl Hall {
     }
 
     /// Whether a client may be answered. If not it is said, but not once a client, or clients could fill the log.
-    fn admits(&self, desk: &Desk, peer: IpAddr) -> bool {
+    pub(super) fn admits(&self, desk: &Desk, peer: IpAddr) -> bool {
         let allowed = desk.allowed.as_ref();
         if allowed.is_none_or(|allowed| allowed.admits(peer)) {
             return true;
@@ -149,7 +154,9 @@ impl Hall {
 
     /// Waits until everybody has an answer, or it takes too long.
     async fn empty(&self) {
-        let _ = timeout(GRACE, self.served.acquire_many(CONNECTIONS)).await;
+        let answered = self.served.acquire_many(CONNECTIONS);
+        let turned_away = self.surplus.acquire_many(AT_ONCE);
+        let _ = timeout(GRACE, async { tokio::join!(answered, turned_away) }).await;
     }
 }
 
@@ -160,9 +167,9 @@ enum Door {
 }
 
 impl Door {
-    fn new(desk: &Desk) -> io::Result<Self> {
-        let listener = desk.listener.try_clone()?;
-        Ok(if desk.is_unix {
+    fn new(listener: &OwnedFd, is_unix: bool) -> io::Result<Self> {
+        let listener = listener.try_clone()?;
+        Ok(if is_unix {
             Self::Unix(UnixListener::from_std(listener.into())?)
         } else {
             Self::Tcp(TcpListener::from_std(listener.into())?)
@@ -198,7 +205,7 @@ impl Door {
 /// Answers the requests of one connection. However it ends, there is nobody to tell.
 async fn attend(stream: impl AsyncRead + AsyncWrite + Send, desk: Arc<Desk>, hall: Arc<Hall>) {
     let (reader, mut writer) = tokio::io::split(Box::pin(stream));
-    let mut intake = Intake::new(reader, CONNECTIONS);
+    let mut intake = Intake::new(reader, CONNECTIONS, BODY);
     // From the moment it came; later, while it is kept, only from the moment its next request is there.
     let mut waits = hall.served.try_acquire().ok();
     while let Ok(Some(taken)) = intake.next(&mut writer).await {

@@ -2,6 +2,7 @@
 //! go.
 
 use super::desk::Desk;
+use super::orders::{LENGTH, Surplus};
 use super::service;
 use crate::output::Output;
 use crate::spawn::{c_string, finish, null, output_pipe};
@@ -13,7 +14,7 @@ use preforkd_plan::respawn::Respawn;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::{self, Death};
 use preforkd_sys::{clock, fork, privileges, title};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ const USER: &str = "nobody";
 
 /// Its number where it has no name: the one the kernel shows for users that do not exist.
 const OVERFLOW: u32 = 65534;
+
+/// Messages taken in at one time.
+const MESSAGES: usize = 64;
 
 /// How long a service that was told to leave may take: longer than the answers on their way may.
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
@@ -48,8 +52,10 @@ pub struct Supervisor {
 struct Running {
     pid: Pid,
     started: Time,
+    /// The pools that it answers for, in the order in which it knows them.
+    pools: Vec<u32>,
     /// Its end tells the service to leave.
-    _control: UnixStream,
+    control: UnixStream,
 }
 
 fn now() -> Time {
@@ -102,7 +108,7 @@ impl Supervisor {
     }
 
     /// Starts it for these pools, in the place of the one that runs; none is needed for no pool.
-    pub fn start(&mut self, desks: Vec<Desk>, epoll: &Epoll) {
+    pub fn start(&mut self, desks: Vec<(u32, Desk)>, epoll: &Epoll) {
         self.due = None;
         let before = self.running.take();
         if !desks.is_empty() {
@@ -163,6 +169,41 @@ impl Supervisor {
         }
     }
 
+    /// Has `count` connections to a pool turned away. Without a service, or while it is slow, they go on waiting.
+    pub fn turn_away(&self, pool: u32, count: u32) {
+        let Some(running) = &self.running else { return };
+        let desk = running.pools.iter().position(|&known| known == pool);
+        if let Some(desk) = desk.and_then(|desk| u32::try_from(desk).ok()) {
+            let order = Surplus { desk, count };
+            // As said above; and the next look comes soon.
+            let _ = (&running.control).write(&order.encode());
+        }
+    }
+
+    /// How many connections to which pool have been turned away since this was last asked.
+    pub fn turned_away(&mut self, epoll: &Epoll) -> Vec<(u32, u32)> {
+        let mut counts = Vec::new();
+        let Some(running) = &self.running else {
+            return counts;
+        };
+        let mut messages = [0; LENGTH * MESSAGES];
+        match (&running.control).read(&mut messages) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => {
+                // It has died, which will be heard of.
+                let _ = epoll.delete(&running.control);
+            }
+            Ok(length) => {
+                let (done, _) = messages[..length].as_chunks();
+                for done in done.iter().map(|message| Surplus::decode(*message)) {
+                    let pool = running.pools.get(done.desk as usize);
+                    counts.extend(pool.map(|pool| (*pool, done.count)));
+                }
+            }
+        }
+        counts
+    }
+
     fn back_off(&mut self) {
         self.respawn.failed(now());
         if !self.ending {
@@ -190,10 +231,14 @@ impl Supervisor {
         Ok(writer.as_fd())
     }
 
-    fn fork(&mut self, desks: Vec<Desk>, epoll: &Epoll) -> io::Result<Running> {
+    fn fork(&mut self, desks: Vec<(u32, Desk)>, epoll: &Epoll) -> io::Result<Running> {
         let identity = self.identity;
+        let (pools, desks): (Vec<u32>, Vec<Desk>) = desks.into_iter().unzip();
         let desks: Vec<Arc<Desk>> = desks.into_iter().map(Arc::new).collect();
         let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let token = EpollEvent::new(EpollFlags::EPOLLIN, Token::ServiceControl.into());
+        epoll.add(&ours, token)?;
         let null = null()?;
         let stderr = self.stderr(epoll)?;
         let fds = desks.iter().flat_map(|desk| desk.fds());
@@ -208,7 +253,8 @@ impl Supervisor {
         Ok(Running {
             pid,
             started: now(),
-            _control: ours,
+            pools,
+            control: ours,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::slots::Slot;
 use super::{Action, Pool, View};
+use crate::saturation::{self, Episode};
 use crate::scale::{self, Mode, SHRINK_INTERVAL};
 use crate::slot::{self, State};
 use crate::time::Time;
@@ -109,20 +110,44 @@ impl Pool {
 
     /// Saturation is reported once. It is over when a worker has been idle for a whole interval, or when there is room
     /// for more workers and none is wanted; a dead worker that is about to be replaced leaves no such room.
-    pub(super) fn look_at_saturation(&mut self, now: Time, actions: &mut Vec<Action>) {
+    pub(super) fn look_at_saturation(
+        &mut self,
+        now: Time,
+        view: &impl View,
+        actions: &mut Vec<Action>,
+    ) {
         let census = self.census();
-        match self.saturated {
+        match &self.saturated {
             None if census.busy >= self.limits.max_children => {
-                self.saturated = Some(now + SHRINK_INTERVAL);
+                self.saturated = Some((Episode::begin(now), now + SHRINK_INTERVAL));
                 actions.push(Action::ReportSaturated);
             }
-            Some(at) if at <= now => {
+            Some((_, over_at)) if *over_at <= now => {
                 let room = census.total() < self.limits.max_children;
                 let unwanted = room && census.starting == 0 && self.can_spawn(now) && !self.short;
-                let over = unwanted || self.rested(now).next().is_some();
-                self.saturated = (!over).then(|| now + SHRINK_INTERVAL);
+                if unwanted || self.rested(now).next().is_some() {
+                    self.end_saturation(now, actions);
+                } else if let Some((_, over_at)) = &mut self.saturated {
+                    *over_at = now + SHRINK_INTERVAL;
+                }
             }
             None | Some(_) => {}
+        }
+        if let Some((episode, _)) = &mut self.saturated
+            && episode.look_at() <= now
+        {
+            let (queue, taken) = view.accept_queue();
+            episode.look(now, queue, taken);
+            let count = saturation::surplus(&self.limits, &census, queue, self.max_queue);
+            if count > 0 {
+                actions.push(Action::TurnAway { count });
+            }
+        }
+    }
+
+    pub(super) fn end_saturation(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if let Some((episode, _)) = self.saturated.take() {
+            actions.push(Action::ReportRelieved(episode.end(now)));
         }
     }
 }

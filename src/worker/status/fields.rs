@@ -72,6 +72,7 @@ pub(super) fn of_pool<'a>(snapshot: &Snapshot<'a>) -> Vec<Field<'a>> {
             name: "saturation time",
             value: Value::Decimal(seconds(totals.saturated), 3),
         },
+        number("rejected conn", totals.rejected),
         number("generation", totals.generation),
         // The start, for a pool that has never been reloaded.
         time(

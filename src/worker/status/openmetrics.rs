@@ -132,6 +132,12 @@ pub(super) fn write(to: &mut String, snapshot: &Snapshot<'_>) {
             format!("{:.3}", seconds(totals.saturated)),
         ),
         (
+            "rejected_connections",
+            Kind::Counter,
+            "Connections that were turned away while all workers were busy.",
+            totals.rejected.to_string(),
+        ),
+        (
             "saturated",
             Kind::Gauge,
             "Whether all workers that the pool may have are busy.",

@@ -44,6 +44,7 @@ fn snapshot(facts: &Facts) -> Snapshot<'_> {
             max_children_reached: 8,
             is_saturated: true,
             saturated: 1_500_000_000,
+            rejected: 10,
             reloaded: Some(Reloaded {
                 at: 1_795_438_530_999_999_999,
                 succeeded: true,

@@ -158,6 +158,22 @@ pub static MANAGER: &[Directive] = &[
         text: "How long a worker may take to get ready, and how long importing a Python application and all requests of wsgi.warmup[] may take together; who takes longer is killed, and tried again later. A time of at least 1s.",
     },
     Directive {
+        name: "pm.max_queue",
+        shape: One,
+        default: None,
+        example: Some("100"),
+        source: Ours,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                pool.max_queue
+                    .set(entry, value::number(&entry.text, 0..=u32::MAX))
+            },
+            show: |pool| pool.max_queue.into(),
+        },
+        text: "When all pm.max_children workers are busy and more connections than this wait, those that have waited longest are answered with 503 and Retry-After at once, by the status service, \
+               until no more are left than this. Without it as many wait as listen.backlog lets, until a worker is free or the web server gives up.",
+    },
+    Directive {
         name: "pm.max_requests",
         shape: One,
         default: Some("0"),

@@ -55,6 +55,7 @@ fn the_least_configuration_and_its_defaults() {
                     max_spawn_rate: 32,
                 },
                 start_timeout: Duration::from_secs(60),
+                max_queue: None,
                 max_requests: 0,
                 max_memory: 0,
                 max_lifetime: None,
@@ -148,6 +149,7 @@ fn every_directive_of_a_pool() {
          pm.max_spawn_rate = 1000\n\
          pm.process_idle_timeout = 1m\n\
          pm.start_timeout = 2m\n\
+         pm.max_queue = 50\n\
          pm.max_requests = 500\n\
          pm.max_memory = 200M\n\
          pm.max_lifetime = 6h\n\
@@ -221,6 +223,7 @@ fn every_directive_of_a_pool() {
                 max_spawn_rate: 256,
             },
             start_timeout: Duration::from_secs(120),
+            max_queue: Some(50),
             max_requests: 500,
             max_memory: 200 << 20,
             max_lifetime: Some(Duration::from_secs(6 * 3600)),

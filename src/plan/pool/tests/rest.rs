@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::*;
+use crate::saturation::LOOK_INTERVAL;
 use crate::scale::Mode;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -85,6 +86,49 @@ fn saturation_is_reported_once_an_episode() {
         world.burst(8, SECOND);
         world.run(5 * SECOND);
         assert_eq!(saturations(&world), 2, "{mode:?}: another");
+    }
+}
+
+/// Those who are too many do not wait, all others are served, and what is told of it is true.
+#[test]
+fn under_a_load_that_is_too_much_the_surplus_is_turned_away() {
+    for mode in [STATIC, ONDEMAND, DYNAMIC] {
+        let mut world = World::settled(limits(mode, 8));
+        world.pool.set_max_queue(Some(10));
+        // Twice as much as eight workers do.
+        world.load(20 * SECOND, millis(5), millis(80));
+        world.run(30 * SECOND);
+        assert_eq!(world.served + world.turned_away, world.arrived, "{mode:?}");
+        assert!(
+            world.turned_away > world.arrived / 3,
+            "{}",
+            world.turned_away
+        );
+        // In the queue of ten, and until the next look finds who is too many.
+        let longest = world.waits.iter().max().copied().unwrap_or_default();
+        assert!(longest < millis(300), "{mode:?}: {longest:?}");
+        let told = world.actions.iter().filter_map(|(_, action)| match action {
+            Action::ReportRelieved(summary) => Some(*summary),
+            _ => None,
+        });
+        let [summary] = told.collect::<Vec<_>>()[..] else {
+            panic!("{mode:?}: one episode")
+        };
+        assert!(
+            (20 * SECOND..23 * SECOND).contains(&summary.length),
+            "{summary:?}"
+        );
+        assert!((10..30).contains(&summary.deepest), "{summary:?}");
+        assert!(
+            summary.longest <= longest + LOOK_INTERVAL,
+            "{summary:?} {longest:?}"
+        );
+        assert!(
+            summary.longest + 2 * LOOK_INTERVAL >= longest,
+            "{summary:?} {longest:?}"
+        );
+        world.run(60 * SECOND);
+        assert_eq!(world.wakes_in(3600 * SECOND), 0, "{mode:?}");
     }
 }
 

@@ -14,6 +14,10 @@ impl View for Still {
     fn queue(&self) -> u32 {
         self.0
     }
+
+    fn accept_queue(&self) -> (u32, u64) {
+        (self.0, 0)
+    }
 }
 
 /// Settles with so much room, and lets whoever was asked for be ready. Returns how many were.

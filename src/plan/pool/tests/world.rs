@@ -172,6 +172,7 @@ pub struct World {
     pub served: u32,
     /// Requests whose worker died.
     pub lost: u32,
+    pub turned_away: u32,
     pub waits: Vec<Duration>,
     pub most: u32,
 }
@@ -203,6 +204,7 @@ impl World {
             arrived: 0,
             served: 0,
             lost: 0,
+            turned_away: 0,
             waits: Vec::new(),
             most: 0,
         };

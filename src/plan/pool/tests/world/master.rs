@@ -7,6 +7,7 @@ use std::cell::Cell;
 struct Sight<'a> {
     workers: &'a [Option<Worker>],
     queue: u32,
+    taken: u64,
     asked: Cell<u32>,
 }
 
@@ -25,7 +26,12 @@ impl View for Sight<'_> {
         self.asked.set(self.asked.get() + 1);
         self.queue
     }
+
+    fn accept_queue(&self) -> (u32, u64) {
+        (self.queue(), self.taken)
+    }
 }
+
 impl World {
     pub(super) fn tell_master(&mut self, event: Event) {
         self.inbox.push(event);
@@ -58,10 +64,11 @@ impl World {
             let sight = Sight {
                 workers: &self.workers,
                 queue: self.waiting(),
+                taken: u64::from(self.turned_away) + self.waits.len() as u64,
                 asked: Cell::new(0),
             };
             self.pool.settle(self.now, &sight, &mut actions);
-            assert!(sight.asked.get() <= 2, "the queue is dear to read");
+            assert!(sight.asked.get() <= 3, "the queue is dear to read");
             if actions.is_empty() {
                 break;
             }
@@ -118,7 +125,13 @@ impl World {
                 }
             }
             Action::SignalKill { slot } => self.kill_later(slot),
-            Action::ReportSaturated | Action::ReportBackOff { .. } => {}
+            Action::TurnAway { count } => {
+                for _ in 0..count {
+                    self.queue.pop_front().expect("somebody waits");
+                    self.turned_away += 1;
+                }
+            }
+            Action::ReportSaturated | Action::ReportRelieved(_) | Action::ReportBackOff { .. } => {}
         }
     }
 
