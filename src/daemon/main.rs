@@ -86,7 +86,7 @@ fn main() -> Exit {
         Ok(config) => config,
         Err(problems) => {
             problems.tell();
-            tracing::error!("failed to load configuration file '{}'", file.display());
+            tracing::error!("{}", problems.outcome(&file));
             tracing::error!("FPM initialization failed");
             return Exit::Config;
         }

@@ -11,10 +11,12 @@ use std::path::Path;
 /// # Errors
 /// php-fpm's words for it, with what the system says.
 pub fn write(path: &Path) -> Result<(), String> {
-    try_to_write(path).map_err(|error| {
-        let (path, reason) = (path.display(), reason(&error));
-        format!("Unable to create the PID file ({path}).: {reason}")
-    })
+    try_to_write(path).map_err(|error| cannot(path, &error))
+}
+
+fn cannot(path: &Path, error: &io::Error) -> String {
+    let (path, reason) = (path.display(), reason(error));
+    format!("Unable to create the PID file ({path}).: {reason}")
 }
 
 fn try_to_write(path: &Path) -> io::Result<()> {
@@ -25,6 +27,17 @@ fn try_to_write(path: &Path) -> io::Result<()> {
         .mode(0o644)
         .open(path)?;
     file.write_all(std::process::id().to_string().as_bytes())
+}
+
+/// Passes if the folder that it is to be in is there.
+///
+/// # Errors
+/// As [`write`].
+pub fn folder(path: &Path) -> Result<(), String> {
+    let folder = path
+        .parent()
+        .map_or(Ok(()), |folder| folder.metadata().map(drop));
+    folder.map_err(|error| cannot(path, &error))
 }
 
 /// Removes it.

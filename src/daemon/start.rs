@@ -102,7 +102,16 @@ fn start(
     }
     let path = config.global.control.clone();
     let mut control = Control::open(path, control).unwrap_or_else(|error| {
-        tracing::error!("{error}");
+        // It is beside the pid file unless the configuration says otherwise, and php-fpm's words are of that.
+        match config
+            .global
+            .pid
+            .as_deref()
+            .map_or(Ok(()), pid_file::folder)
+        {
+            Ok(()) => tracing::error!("{error}"),
+            Err(error) => tracing::error!("{error}"),
+        }
         // A successor has sites to serve, and hears signals.
         failed |= !is_successor;
         Control::default()

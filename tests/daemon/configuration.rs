@@ -225,8 +225,9 @@ fn the_stock_configuration_loads_with_its_comments_opened() {
     assert_same(&stock(opened), &differing);
 }
 
-/// Level and text of the first line that a check tells, without its time; and its exit status.
-fn first_told(program: &str, configuration: &Path) -> (String, String, Option<i32>) {
+/// Level and text of the first line that a check tells, without its time, and its exit status; and what it says of the
+/// configuration as a whole.
+fn told(program: &str, configuration: &Path) -> ((String, String, Option<i32>), Option<String>) {
     let output = Command::new(program)
         .args(["-t", "-y"])
         .arg(configuration)
@@ -236,7 +237,14 @@ fn first_told(program: &str, configuration: &Path) -> (String, String, Option<i3
     let first = told.lines().next().expect("something is told");
     let text = first.split_once("] ").expect("it has a time").1;
     let (level, text) = text.split_once(": ").expect("it has a level");
-    (level.to_owned(), text.to_owned(), output.status.code())
+    let first = (level.to_owned(), text.to_owned(), output.status.code());
+    let whole = told.lines().find_map(|line| {
+        let (_, text) = line.split_once("] ERROR: ")?;
+        let is_whole = ["failed to load", "failed to post"];
+        let is_whole = is_whole.iter().any(|begin| text.starts_with(begin));
+        is_whole.then(|| text.to_owned())
+    });
+    (first, whole)
 }
 
 #[test]
@@ -266,18 +274,37 @@ fn mistakes_are_told_in_the_words_of_php_fpm() {
         ),
         format!("{base}request_slowlog_timeout = 1\n"),
         format!("{base}colour = red\n"),
+        format!("{base}clear_env = perhaps\n"),
+        format!("{base}pm.max_requests = some\n"),
+        format!("{base}request_terminate_timeout = 5x\n"),
+        format!("{base}pm = many\n"),
+        format!("{base}chdir = /nowhere/at/all\n"),
+        format!("{base}prefix = /nowhere/at/all\n"),
+        format!("{base}[global]\npid = /run/$pool.pid\n"),
     ] {
         let text = format!("error_log = {}\n[a]\n{lines}", log.display());
         // php-fpm does not know of applications.
         std::fs::write(&file, text.replace("app = hello\n", "")).expect("it can be written");
-        let (level, theirs, status) = first_told("/usr/sbin/php-fpm8.2", &file);
+        let ((level, theirs, status), whole) = told("/usr/sbin/php-fpm8.2", &file);
         std::fs::write(&file, text.replace("[a]\n", "[a]\napp = hello\n"))
             .expect("it can be written");
-        let (own_level, own, own_status) = first_told(env!("CARGO_BIN_EXE_preforkd"), &file);
+        let ((own_level, own, own_status), own_whole) = told(env!("CARGO_BIN_EXE_preforkd"), &file);
         // What is before it is the pool, or the place in the file, which stands elsewhere here.
-        let (_, words) = theirs.split_once("] ").expect("it says where");
+        let words = theirs.split_once("] ").map_or(&*theirs, |(_, words)| words);
+        // The directive and its value are there in any case.
+        let words = match words.strip_prefix("unable to parse value for entry '") {
+            Some(rest) => rest.split_once("': ").expect("it says why").1,
+            None => words,
+        };
+        // Numbers have a range of their own here, and the choice comes behind it.
+        let words = words.split(" (greater").next().unwrap_or(words);
+        let words = words.split(" (static").next().unwrap_or(words);
         assert!(own.contains(words), "{own}\nthere: {theirs}");
         assert_eq!((own_level, own_status), (level, status), "{own}");
+        // Nothing is said there of users that do not exist.
+        if whole.is_some() {
+            assert_eq!(own_whole, whole, "{own}");
+        }
     }
 }
 

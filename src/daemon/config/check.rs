@@ -17,7 +17,7 @@ use super::global::{enough_for_all, global};
 use super::identity::{self, Account};
 use super::listen::{self, Address, MAX_UNIX_PATH};
 use super::names::Names;
-use super::problem::{Origin, Problem, Problems};
+use super::problem::{Origin, Problem, Problems, Stage};
 use super::raw::{Entry, Given, Raw, RawPool, Section, Setting};
 use super::{Config, Listen, Pool, Surroundings};
 use crate::log::reason;
@@ -39,6 +39,11 @@ pub fn check(
     mut notices: Vec<String>,
     mut warnings: Vec<String>,
 ) -> Result<Config, Problems> {
+    let stage = if problems.is_empty() {
+        Stage::Check
+    } else {
+        Stage::Read
+    };
     // A file that could not be read may have had the pools.
     if raw.pools.is_empty() && problems.is_empty() {
         problems.push(Problem {
@@ -50,7 +55,7 @@ pub fn check(
                 .to_owned(),
         });
     }
-    let global = global(&raw.global, surroundings, &mut notices);
+    let global = global(&raw.global, surroundings, &mut notices, &mut warnings);
     let mut pools = Vec::new();
     let mut listening = Vec::new();
     for section in &raw.pools {
@@ -76,9 +81,9 @@ pub fn check(
                     warnings,
                 });
             }
-            Err(Problems::new(problems))
+            Err(Problems::new(problems, stage))
         }
-        _ => Err(Problems::new(problems)),
+        _ => Err(Problems::new(problems, stage)),
     }
 }
 
@@ -279,15 +284,17 @@ impl<'a> PoolChecker<'a, '_> {
 
     /// Reports a path that is no existing folder.
     pub fn folder(&mut self, entry: &Entry, path: &Path) {
-        let rule = match path.metadata() {
+        let why = match path.metadata() {
             Ok(metadata) if metadata.is_dir() => return,
-            Ok(_) => format!("must be a folder; {} is something else", path.display()),
-            Err(error) => format!(
-                "must be an existing folder; {}: {}",
-                path.display(),
-                reason(&error)
-            ),
+            Ok(_) => "it is something else".to_owned(),
+            Err(error) => reason(&error),
         };
+        let name = match entry.name {
+            "prefix" => "prefix".to_owned(),
+            other => format!("{other} path"),
+        };
+        let path = path.display();
+        let rule = format!("the {name} '{path}' does not exist or is not a directory: {why}");
         self.wrong(entry, rule);
     }
 

@@ -20,6 +20,7 @@ pub fn global(
     raw: &RawGlobal,
     surroundings: &Surroundings<'_>,
     notices: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Option<Global> {
     let base = surroundings.prefix.as_deref().unwrap_or(Path::new(STATE));
     let daemonize = surroundings.daemonize.or(raw.daemonize.value().copied())?;
@@ -43,6 +44,7 @@ pub fn global(
         Setting::Unset => ErrorLog::Stderr,
         Setting::Wrong => return None,
     };
+    warn_of_log(&error_log, warnings);
     let threshold = *raw.emergency_restart_threshold.value()?;
     let interval = *raw.emergency_restart_interval.value()?;
     if (threshold == 0) != interval.is_zero() {
@@ -81,6 +83,18 @@ pub fn control(raw: &RawGlobal, surroundings: &Surroundings<'_>) -> Option<Optio
     let pid = pid.or_else(|| surroundings.pid.clone());
     let beside = pid.map(|pid| pid.with_extension("control"));
     Some(control.or(beside.filter(|path| path.as_os_str().len() <= MAX_UNIX_PATH)))
+}
+
+/// Warns of an `error_log` that cannot be made. It is no mistake: a daemon that serves goes on without.
+fn warn_of_log(error_log: &ErrorLog, warnings: &mut Vec<String>) {
+    if let ErrorLog::File(path) = error_log
+        && path.parent().is_some_and(|folder| !folder.is_dir())
+    {
+        warnings.push(format!(
+            "error_log = {}: there is no such folder; without it the daemon does not start",
+            path.display()
+        ));
+    }
 }
 
 /// Reports a `process.max` that the pools exceed at their start.

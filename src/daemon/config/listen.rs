@@ -81,7 +81,9 @@ fn port(text: &str) -> Result<u16, String> {
     match text.parse() {
         // `parse` takes a leading +, too.
         Ok(port) if port > 0 && !text.starts_with('+') => Ok(port),
-        _ => Err("a port is a whole number from 1 to 65535".to_owned()),
+        _ => Err(format!(
+            "invalid port value '{text}': a port is a whole number from 1 to 65535"
+        )),
     }
 }
 

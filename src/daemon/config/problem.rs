@@ -61,18 +61,39 @@ impl fmt::Display for Problem {
 
 /// All mistakes of a configuration; at least one. Displayed one a line, in the order in which files are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    list: Vec<Problem>,
+    stage: Stage,
+}
+
+/// How far a configuration has come, in php-fpm's view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A file, or a line by itself, cannot be understood.
+    Read,
+    /// Each line is right by itself.
+    Check,
+}
 
 impl Problems {
     /// Puts mistakes in order.
-    pub fn new(mut problems: Vec<Problem>) -> Problems {
-        problems.sort_by_key(|problem| problem.origin.order);
-        Problems(problems)
+    pub fn new(mut list: Vec<Problem>, stage: Stage) -> Problems {
+        list.sort_by_key(|problem| problem.origin.order);
+        Problems { list, stage }
+    }
+
+    /// What php-fpm says when it has told all mistakes of `file`.
+    #[must_use]
+    pub fn outcome(&self, file: &Path) -> String {
+        match self.stage {
+            Stage::Read => format!("failed to load configuration file '{}'", file.display()),
+            Stage::Check => "failed to post process the configuration".to_owned(),
+        }
     }
 
     /// Logs them.
     pub fn tell(&self) {
-        for problem in &self.0 {
+        for problem in &self.list {
             if problem.alert {
                 tracing::error!(target: ALERT, "{problem}");
             } else {
@@ -84,7 +105,7 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
@@ -148,7 +169,10 @@ mod tests {
 
     #[test]
     fn problems_are_one_a_line() {
-        let problems = Problems::new(vec![problem(1, None, "a"), problem(2, None, "b")]);
+        let problems = Problems::new(
+            vec![problem(1, None, "a"), problem(2, None, "b")],
+            Stage::Read,
+        );
         assert_eq!(problems.to_string(), "/etc/x.conf:1: a\n/etc/x.conf:2: b");
     }
 

@@ -15,7 +15,7 @@ use super::check::check;
 use super::directive::{Directive, Reader as Kind, Scope, Shape};
 use super::global;
 use super::names::Names;
-use super::problem::{Origin, Problem, Problems};
+use super::problem::{Origin, Problem, Problems, Stage};
 use super::raw::{Entry, Raw, RawPool, Section};
 use super::scan::{self, Line};
 use super::table::table;
@@ -46,13 +46,16 @@ pub fn load(
     };
     if let Err(rule) = reader.file(file, Place::Global, 0) {
         // Nothing else that could be said of a part of the configuration would be true of the whole.
-        return Err(Problems::new(vec![Problem {
-            origin,
-            alert: false,
-            section: None,
-            subject: None,
-            rule,
-        }]));
+        return Err(Problems::new(
+            vec![Problem {
+                origin,
+                alert: false,
+                section: None,
+                subject: None,
+                rule,
+            }],
+            Stage::Read,
+        ));
     }
     if reader.raw.pools.is_empty() {
         // The pools are most likely where an include was to find them.
@@ -315,7 +318,7 @@ impl<'a> Reader<'a> {
                 Ok(text.replace(NAME, &self.raw.pools[index].name))
             }
             Place::Global if text.contains(NAME) => {
-                Err("$pool has a meaning in the section of a pool only".to_owned())
+                Err("Can't use '$pool' when the pool is not defined: it has a meaning in the section of a pool only".to_owned())
             }
             Place::Global | Place::Pool(_) => Ok(text),
         }

@@ -30,11 +30,17 @@ where
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(number) if digits && range.contains(&number) => Ok(number),
-        _ => Err(format!(
-            "must be a whole number from {} to {}",
-            range.start(),
-            range.end()
-        )),
+        _ => {
+            let rule = format!(
+                "must be a whole number from {} to {}",
+                range.start(),
+                range.end()
+            );
+            Err(match digits {
+                true => rule,
+                false => format!("is not a valid number: {rule}"),
+            })
+        }
     }
 }
 
@@ -58,7 +64,7 @@ pub fn flag(text: &str) -> Result<bool, String> {
     } else if is(&["0", "off", "no", "false", "none"]) {
         Ok(false)
     } else {
-        Err("must be yes or no".to_owned())
+        Err("invalid boolean value: must be yes or no".to_owned())
     }
 }
 
@@ -77,8 +83,12 @@ pub fn time(text: &str, least: u64) -> Result<Duration, String> {
         .filter(|seconds| (least..=MAX_SECONDS).contains(seconds))
         .map(Duration::from_secs)
         .ok_or_else(|| {
+            let what = match text.chars().last() {
+                Some(last) if last.is_ascii_digit() || "smhd".contains(last) => "invalid time value",
+                Some(_) | None => "unknown suffix used in time value",
+            };
             format!(
-                "must be a whole number with s, m, h or d after it (seconds if without), from {least}s to 365d"
+                "{what}: must be a whole number with s, m, h or d after it (seconds if without), from {least}s to 365d"
             )
         })
 }
@@ -192,8 +202,10 @@ pub fn clients(text: &str) -> Result<(AllowedClients, Vec<String>), String> {
 /// The form of the lines of the access log.
 pub fn access_format(text: &str) -> Result<String, String> {
     let text: String = plain(text, "text with codes, or json")?;
-    Format::parse(&text)?;
-    Ok(text)
+    match Format::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(why) => Err(format!("wrong format for access.format '{text}': {why}")),
+    }
 }
 
 /// The log's destination: a path, `syslog`, or one of the names of standard error.
@@ -389,11 +401,15 @@ mod tests {
             "1e3",
             "99999999999",
         ] {
-            assert_eq!(
-                number(text, NUMBERS),
-                Err("must be a whole number from 1 to 4096".to_owned()),
-                "{text}"
-            );
+            let told = number(text, NUMBERS).expect_err(text);
+            let rule = "must be a whole number from 1 to 4096";
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let php = if is_number {
+                ""
+            } else {
+                "is not a valid number: "
+            };
+            assert_eq!(told, format!("{php}{rule}"), "{text}");
         }
     }
 
@@ -421,7 +437,11 @@ mod tests {
             assert_eq!(flag(text), Ok(false), "{text}");
         }
         for text in ["", "2", "y", "null", "yes please"] {
-            assert_eq!(flag(text), Err("must be yes or no".to_owned()), "{text}");
+            assert_eq!(
+                flag(text),
+                Err("invalid boolean value: must be yes or no".to_owned()),
+                "{text}"
+            );
         }
     }
 

@@ -95,7 +95,10 @@ fn kind(directive: &Directive) -> String {
         Reader::IgnoredInGlobal | Reader::IgnoredInPool => Err("anything".to_owned()),
     };
     let rule = refused.err().unwrap_or_else(|| "text".to_owned());
-    rule.strip_prefix("must be ").unwrap_or(&rule).to_owned()
+    // php-fpm's words for what is wrong come before the rule.
+    rule.split_once("must be ")
+        .map_or(&*rule, |(_, rule)| rule)
+        .to_owned()
 }
 
 /// Whose invention a directive is, if not php-fpm's.

@@ -27,7 +27,11 @@ pub static MANAGER: &[Directive] = &[
                     ("dynamic", Manager::Dynamic),
                     ("ondemand", Manager::Ondemand),
                 ];
-                pool.pm.set(entry, value::word(&entry.text, WORDS))
+                let pm = value::word(&entry.text, WORDS);
+                pool.pm.set(
+                    entry,
+                    pm.map_err(|rule| format!("invalid process manager: {rule}")),
+                )
             },
             show: |pool| {
                 let word = match pool.limits.mode {

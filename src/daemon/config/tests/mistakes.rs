@@ -150,7 +150,7 @@ fn what_is_missing() {
 #[test]
 fn one_mistake_in_a_line() {
     let number = "must be a whole number from 1 to 4096";
-    let time = "must be a whole number with s, m, h or d after it (seconds if without), from";
+    let time = "invalid time value: must be a whole number with s, m, h or d after it (seconds if without), from";
     for (line, expected) in [
         ("x", "x has no value: write NAME = VALUE".to_owned()),
         (
@@ -192,7 +192,7 @@ fn one_mistake_in_a_line() {
         ),
         (
             "pm = dynamical",
-            "pm = dynamical: must be static, dynamic or ondemand".to_owned(),
+            "pm = dynamical: invalid process manager: must be static, dynamic or ondemand".to_owned(),
         ),
         (
             "pm.process_idle_timeout = 0",
@@ -202,14 +202,14 @@ fn one_mistake_in_a_line() {
             "request_terminate_timeout = 1.5s",
             format!("request_terminate_timeout = 1.5s: {time} 0s to 365d"),
         ),
-        ("clear_env = maybe", "clear_env = maybe: must be yes or no".to_owned()),
+        ("clear_env = maybe", "clear_env = maybe: invalid boolean value: must be yes or no".to_owned()),
         (
             "listen.mode = 888",
             "listen.mode = 888: must be permission bits in octal, such as 0660".to_owned(),
         ),
         (
             "listen = 99999",
-            "listen = 99999: a port is a whole number from 1 to 65535".to_owned(),
+            "listen = 99999: invalid port value '99999': a port is a whole number from 1 to 65535".to_owned(),
         ),
         (
             "listen = x.sock",
@@ -249,7 +249,7 @@ fn one_mistake_in_a_line() {
         ),
         (
             "access.format = \"%s %X\"",
-            "access.format = %s %X: Invalid token in the access.format (%X)".to_owned(),
+            "access.format = %s %X: wrong format for access.format '%s %X': Invalid token in the access.format (%X)".to_owned(),
         ),
         (
             "access.log = @/dir",
@@ -261,15 +261,15 @@ fn one_mistake_in_a_line() {
         ),
         (
             "chdir = @/none",
-            "chdir = @/none: must be an existing folder; @/none: No such file or directory (2)".to_owned(),
+            "chdir = @/none: the chdir path '@/none' does not exist or is not a directory: No such file or directory (2)".to_owned(),
         ),
         (
             "chdir = @/file",
-            "chdir = @/file: must be a folder; @/file is something else".to_owned(),
+            "chdir = @/file: the chdir path '@/file' does not exist or is not a directory: it is something else".to_owned(),
         ),
         (
             "prefix = @/none",
-            "prefix = @/none: must be an existing folder; @/none: No such file or directory (2)".to_owned(),
+            "prefix = @/none: the prefix '@/none' does not exist or is not a directory: No such file or directory (2)".to_owned(),
         ),
         ("app = goodbye", "app = goodbye: must be hello".to_owned()),
         (
@@ -325,11 +325,11 @@ fn mistakes_in_global() {
         ),
         (
             "rlimit_files = unlimited",
-            "rlimit_files = unlimited: must be a whole number from 0 to 9223372036854775807",
+            "rlimit_files = unlimited: is not a valid number: must be a whole number from 0 to 9223372036854775807",
         ),
         (
             "rlimit_core = -1",
-            "rlimit_core = -1: must be a whole number from 0 to 9223372036854775807, or unlimited",
+            "rlimit_core = -1: is not a valid number: must be a whole number from 0 to 9223372036854775807, or unlimited",
         ),
         (
             "process.max = 3",
@@ -341,7 +341,7 @@ fn mistakes_in_global() {
         ),
         (
             "pid = /run/$pool.pid",
-            "pid = /run/$pool.pid: $pool has a meaning in the section of a pool only",
+            "pid = /run/$pool.pid: Can't use '$pool' when the pool is not defined: it has a meaning in the section of a pool only",
         ),
         (
             "include = [x",

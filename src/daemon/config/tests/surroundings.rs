@@ -40,6 +40,7 @@ fn what_the_command_line_says() {
         "chdir = sub\n[global]\nerror_log = log/x\ndaemonize = no\n",
     );
     fs::create_dir(case.path("dir/sub")).unwrap();
+    fs::create_dir(case.path("dir/log")).unwrap();
     case.write(
         "x.conf",
         &fs::read_to_string(case.path("x.conf"))
