@@ -3,6 +3,7 @@
 //! While the answer cannot be written, the body goes on being read into a spool: a web server that sends the whole body
 //! before it reads (Caddy does) would otherwise wait for us as we wait for it.
 
+mod ending;
 mod passing;
 
 use crate::Blocking;
@@ -22,8 +23,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use thiserror::Error;
-
-mod ending;
 
 pub use crate::deadline::{FIRST_BYTE, HEADER, TRANSFER};
 

@@ -227,6 +227,19 @@ fn one_pool_alone_is_replaced_added_and_removed() {
     assert_eq!(three.get("/").expect("it answers").status, 200);
     assert_eq!(daemon.worker_pids("two"), two);
 
+    // What is wrong with one is nothing to the other.
+    let one = daemon.worker_pids("one");
+    edit(
+        &daemon,
+        "preforkd.conf",
+        "[three]\n",
+        "[three]\nchdir = /no/such/folder\n",
+    );
+    let (exit, text) = run(&daemon, Some("three"));
+    assert_eq!(exit, Some(78), "{text}");
+    edit(&daemon, "preforkd.conf", "chdir = /no/such/folder\n", "");
+    assert_eq!(daemon.worker_pids("one"), one);
+
     let (exit, text) = run(&daemon, Some("two"));
     assert_eq!((exit, text.trim()), (Some(0), "[pool two] is no more"));
     daemon.wait_for_workers("two", 0);

@@ -292,7 +292,11 @@ impl Drop for Next {
 /// The workers of a dead master answer who has come, and another one serves at once on the same address.
 #[test]
 fn a_new_master_takes_the_place_of_one_that_was_killed() {
-    let setup = Setup::new().wsgi("probe", PROBE, "pm = static\npm.max_children = 2");
+    let setup = Setup::new().global("control = @DIR@/control.sock").wsgi(
+        "probe",
+        PROBE,
+        "pm = static\npm.max_children = 2",
+    );
     let configuration = setup.write();
     let mut daemon = setup.start();
     daemon.wait_for_workers("probe", 2);
