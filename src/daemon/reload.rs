@@ -18,7 +18,7 @@ use crate::master::Master;
 use crate::pool::Pool;
 use crate::start::open_extension;
 use preforkd_plan::pool::Phase;
-use preforkd_plan::reload::{Verdict, judge, timeout};
+use preforkd_plan::reload::{Standing, Verdict, judge, timeout};
 use preforkd_plan::time::Time;
 use preforkd_sys::clock;
 use std::fmt::Display;
@@ -283,7 +283,15 @@ impl Master {
             return;
         };
         let new = reload.new.iter().filter_map(|index| self.pools.get(index));
-        let (whys, words): (Vec<_>, Vec<_>) = new.filter_map(Pool::why_not_ready).unzip();
+        let new: Vec<&Pool> = new.collect();
+        let has_failed = |pool: &&Pool| pool.standing() == Standing::Failed;
+        // Where one has failed the others might have come up.
+        let to_blame = match new.iter().copied().filter(has_failed).collect::<Vec<_>>() {
+            failed if failed.is_empty() => new,
+            failed => failed,
+        };
+        let whys = to_blame.into_iter().filter_map(Pool::why_not_ready);
+        let (whys, words): (Vec<_>, Vec<_>) = whys.unzip();
         for index in &reload.new {
             if let Some(pool) = self.pools.get_mut(index) {
                 // Some may serve already.

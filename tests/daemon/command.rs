@@ -166,6 +166,7 @@ fn the_last_line_says_how_a_new_generation_has_failed() {
             PROBE,
             "pm = static\npm.max_children = 1\npm.start_timeout = 1s",
         )
+        .wsgi("other", PROBE, "pm = static\npm.max_children = 1")
         .start();
     for (line, end) in [
         ("import os; os._exit(3)", "exited with code 3"),
@@ -182,6 +183,7 @@ fn the_last_line_says_how_a_new_generation_has_failed() {
             last.starts_with("[pool probe] generation ") && last.ends_with(end),
             "{text}"
         );
+        assert!(!text.contains("[pool other]"), "{text}");
         edit(&daemon, "probe-code/probe_app.py", line, "import hashlib");
     }
 }
