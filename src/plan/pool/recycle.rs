@@ -26,7 +26,13 @@ impl Pool {
             self.replacing = None;
         }
         let serving = |slot: &Slot| matches!(slot.state, State::Idle | State::Busy);
-        let Some(old) = self.position(|slot| slot.worn_out && serving(slot)) else {
+        // The eldest first: with requests that wear out workers faster than they are replaced, the youngest would be
+        // replaced again and again.
+        let slot = |number: u32| &self.slots[number as usize];
+        let worn_out = self
+            .numbers()
+            .filter(|&it| slot(it).worn_out && serving(slot(it)));
+        let Some(old) = worn_out.min_by_key(|&it| slot(it).ready_at) else {
             return;
         };
         match self.find(State::Vacant) {

@@ -86,6 +86,29 @@ fn a_worn_out_worker_leaves_at_once_when_there_is_no_room_for_a_second_one() {
     assert_eq!(pool.census().total(), 2);
 }
 
+/// However often the others are worn out meanwhile.
+#[test]
+fn of_the_worn_out_the_eldest_leaves_first() {
+    let mut pool = Pool::new(limits(STATIC, 3), TIMEOUTS, false);
+    settle(&mut pool, 1, 3, 0);
+    let mut left = Vec::new();
+    for second in 2..5 {
+        let (now, mut actions) = (Time(second * 1_000_000_000), Vec::new());
+        for slot in 0..3 {
+            pool.on(now, Event::WornOut { slot }, &mut actions);
+        }
+        pool.settle(now, &Still(0), &mut actions);
+        let [Action::Retire { slot }] = actions[..] else {
+            panic!("one leaves: {actions:?}");
+        };
+        left.push(slot);
+        let served = true;
+        pool.on(now, Event::Gone { slot, served }, &mut actions);
+        settle(&mut pool, second, 3, 0);
+    }
+    assert_eq!(left, [0, 1, 2]);
+}
+
 /// A reload whose new generation waited for workers that cannot be would never be over.
 #[test]
 fn the_first_workers_are_as_many_as_there_is_room_for() {
