@@ -12,6 +12,7 @@ use preforkd_sys::program::Program;
 use preforkd_sys::scoreboard::{Handle, Reporter};
 use preforkd_sys::{fork, handover, title};
 use preforkd_worker as worker;
+use preforkd_worker::cgi::{Cgi, Target};
 use preforkd_worker::hello::Hello;
 use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{BOOTSTRAP, LogSettings, MoldSettings, ToMold, WorkerSettings};
@@ -180,6 +181,26 @@ pub fn relay(shared: Shared<'_>, exec: &Exec, slot: u32) -> io::Result<Spawned> 
         confine(pool)?;
         let control = Channel::from_fd(control.try_clone_to_owned()?);
         Relay::new(settings, listener, control)
+    })
+}
+
+/// Forks a worker that starts a program for each request.
+///
+/// # Errors
+/// EAGAIN, EMFILE, ENOMEM and their like.
+pub fn cgi(shared: Shared<'_>, exec: &Exec, slot: u32) -> io::Result<Spawned> {
+    let pool = shared.pool;
+    let path = exec.program.clone();
+    let target = if path.as_os_str().as_bytes().ends_with(b"/") {
+        Target::Folder(path)
+    } else {
+        let arguments = exec.arguments.iter().map(OsString::from).collect();
+        Target::Program { path, arguments }
+    };
+    fork_worker(shared, slot, |control| {
+        confine(pool)?;
+        let control = Channel::from_fd(control.try_clone_to_owned()?);
+        Ok(Cgi::new(target, environment(pool), control))
     })
 }
 

@@ -36,18 +36,25 @@ pub struct Started {
 }
 
 impl Program {
-    /// Starts it with `stdin` as descriptor 0, this process's standard output and standard error, nothing else open,
-    /// `directory` as working directory, every signal at its default and none blocked.
+    /// Starts it with `stdio` as its standard input, output and error, nothing else open, `directory` as working
+    /// directory, every signal at its default and none blocked.
     ///
     /// # Errors
     /// Those of fork(2), and of execve(2): ENOENT, EACCES, ENOEXEC and their like.
-    pub fn start(&self, stdin: BorrowedFd<'_>, directory: BorrowedFd<'_>) -> io::Result<Started> {
+    pub fn start(
+        &self,
+        stdio: [BorrowedFd<'_>; 3],
+        directory: BorrowedFd<'_>,
+    ) -> io::Result<Started> {
+        let [stdin, stdout, stderr] = stdio.map(|fd| fd.try_clone_to_owned().map(Stdio::from));
         let mut command = Command::new(&self.path);
         command
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::from(stdin.try_clone_to_owned()?))
+            .stdin(stdin?)
+            .stdout(stdout?)
+            .stderr(stderr?)
             .process_group(0);
         let parent = Pid::this();
         let directory = directory.as_raw_fd();
@@ -142,7 +149,7 @@ mod tests {
         program
             .environment
             .push(("PATH".into(), "/usr/bin:/bin".into()));
-        let started = program.start(null.as_fd(), root.as_fd()).unwrap();
+        let started = program.start([null.as_fd(); 3], root.as_fd()).unwrap();
         let mut polled = [PollFd::new(started.end.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut polled, PollTimeout::from(20_000_u16)), Ok(1));
         assert_eq!(wait_for(started.pid), Ok(Death::Exited(3)));
@@ -158,7 +165,7 @@ mod tests {
         ] {
             let mut program = shell("");
             program.path = path.into();
-            let error = program.start(root.as_fd(), root.as_fd()).unwrap_err();
+            let error = program.start([root.as_fd(); 3], root.as_fd()).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(errno), "{path}");
         }
     }

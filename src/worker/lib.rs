@@ -13,6 +13,7 @@
 //! * [`overdue`], [`trace`]: what is told of them, and where the application is
 //! * [`hello`]: the built-in application
 //! * [`relay`]: a program that speaks FastCGI
+//! * [`cgi`]: a program that is started for each request
 //! * [`status`]: the pages about the pool itself
 //! * [`access`]: the access log
 //! * [`log_file`]: files that workers append to
@@ -27,6 +28,7 @@
 pub mod access;
 pub mod allowed;
 pub mod answer_head;
+pub mod cgi;
 mod deadline;
 pub mod escape;
 pub mod exchange;

@@ -91,6 +91,7 @@ impl Witness {
             trace.join("\n")
         };
         self.tell(&FromWorker::TimedOut(overdue(summary, elapsed, told)));
+        self.tracer.end();
     }
 
     fn summary(&self) -> Summary {

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 pub trait Tracer: Send {
     /// At most `depth` calls, the innermost first, a line each.
     fn trace(&mut self, depth: usize) -> Vec<String>;
+
+    /// Ends what the worker does not take along when it ends itself for a request that has run too long.
+    fn end(&mut self) {}
 }
 
 /// A call in php-fpm's form. php-fpm's number is an address; here it is the place in the stack, from 0.

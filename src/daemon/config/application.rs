@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::check::PoolChecker;
 use super::confinement::inside;
 use super::raw::{BuiltIn, Command, Entry, Given, Setting, Target};
-use super::{Application, Exec, Wsgi};
+use super::{Application, Exec, Protocol, Wsgi};
 use crate::log::reason;
 
 impl<'a> PoolChecker<'a, '_> {
@@ -72,7 +72,9 @@ impl<'a> PoolChecker<'a, '_> {
 
     /// What is written that is for programs alone.
     fn for_exec(&self) -> Vec<&'a Entry> {
-        self.raw.exec_ready.written().into_iter().collect()
+        let raw = self.raw;
+        let settings = [raw.exec_ready.written(), raw.exec_protocol.written()];
+        settings.into_iter().flatten().collect()
     }
 
     /// Reports what belongs to a pool with another application than `application`.
@@ -89,6 +91,7 @@ impl<'a> PoolChecker<'a, '_> {
     fn exec(&mut self, exec: &Given<Command>, root: Option<&Path>) -> Option<Exec> {
         let Command { program, arguments } = &exec.value;
         let ready = *self.raw.exec_ready.value()?;
+        let protocol = *self.raw.exec_protocol.value()?;
         if !program.is_absolute() {
             let rule = format!(
                 "must begin with the absolute path of a program, such as /usr/bin/{}",
@@ -97,8 +100,19 @@ impl<'a> PoolChecker<'a, '_> {
             self.wrong(&exec.entry, rule);
             return None;
         }
+        if let (Protocol::Cgi, Some(ready)) = (protocol, self.raw.exec_ready.written()) {
+            let rule = "belongs to exec.protocol = fastcgi: remove it".to_owned();
+            self.wrong(ready, rule);
+        }
         let path = inside(root, program);
-        if let Err(reason) = executable(&path) {
+        let is_folder = program.as_os_str().as_encoded_bytes().ends_with(b"/");
+        if protocol == Protocol::Cgi && is_folder {
+            self.folder(&exec.entry, &path);
+            if !arguments.is_empty() {
+                let rule = "must not have arguments after a folder: scripts get none".to_owned();
+                self.wrong(&exec.entry, rule);
+            }
+        } else if let Err(reason) = executable(&path) {
             let rule = format!("must be a program; {}: {reason}", path.display());
             self.wrong(&exec.entry, rule);
             return None;
@@ -107,6 +121,7 @@ impl<'a> PoolChecker<'a, '_> {
             program: program.clone(),
             arguments: arguments.clone(),
             ready,
+            protocol,
         })
     }
 

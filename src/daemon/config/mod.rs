@@ -306,19 +306,31 @@ pub enum Application {
     Hello,
     /// A Python application (`wsgi`).
     Wsgi(Wsgi),
-    /// A program that speaks FastCGI (`exec`).
+    /// A program in any language (`exec`).
     Exec(Exec),
 }
 
-/// A program that speaks FastCGI.
+/// A program in any language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exec {
-    /// Its file, an absolute path inside of `chroot` if there is one: executable.
+    /// Its file, an absolute path inside of `chroot` if there is one: executable. For [`Protocol::Cgi`] it may be a
+    /// folder of such files, and ends with `/` then.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
     /// When it is ready for requests (`exec.ready`).
     pub ready: Ready,
+    /// What it speaks (`exec.protocol`).
+    pub protocol: Protocol,
+}
+
+/// What a program speaks (`exec.protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `fastcgi`: it stays, and takes one request after the other.
+    Fastcgi,
+    /// `cgi`: it is started for each request.
+    Cgi,
 }
 
 /// A Python application.

@@ -11,7 +11,7 @@ use preforkd_worker::relay::Ready;
 
 use super::listen::Address;
 use super::problem::Origin;
-use super::{ErrorLog, Facility, LogFormat, LogLevel, Mount};
+use super::{ErrorLog, Facility, LogFormat, LogLevel, Mount, Protocol};
 
 /// What is written.
 #[derive(Debug, Default)]
@@ -265,6 +265,7 @@ pub struct RawPool {
     pub app: Setting<BuiltIn>,
     pub exec: Setting<Command>,
     pub exec_ready: Setting<Ready>,
+    pub exec_protocol: Setting<Protocol>,
     pub wsgi: Setting<Target>,
     pub python: Setting<PathBuf>,
     pub pythonpath: List<PathBuf>,

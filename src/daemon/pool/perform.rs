@@ -2,7 +2,7 @@
 
 use super::process::{Kind, Process};
 use super::{Common, Pool};
-use crate::config::Application;
+use crate::config::{Application, Protocol};
 use crate::output::{self, HeldLine};
 use crate::spawn::{self, Spawned};
 use crate::token::{Token, What};
@@ -131,7 +131,10 @@ impl Pool {
         let shared = self.shared(common);
         let spawned = match (&self.config.application, &self.mold) {
             (Application::Hello, _) => spawn::hello(shared, slot)?,
-            (Application::Exec(exec), _) => spawn::relay(shared, exec, slot)?,
+            (Application::Exec(exec), _) => match exec.protocol {
+                Protocol::Fastcgi => spawn::relay(shared, exec, slot)?,
+                Protocol::Cgi => spawn::cgi(shared, exec, slot)?,
+            },
             (Application::Wsgi(_), Some(mold)) => {
                 spawn::by_mold(shared, &mold.spawned.control, slot)?
             }

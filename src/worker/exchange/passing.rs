@@ -47,6 +47,12 @@ impl Exchange {
         Ok(Some(self.take_piece(buffer)))
     }
 
+    /// Whether [`Self::keep_body`] has room.
+    #[must_use]
+    pub fn can_keep_body(&self) -> bool {
+        !self.spool.is_full()
+    }
+
     /// Keeps what has come of the body for [`Self::try_read_body`], so that the web server can send on, up to the bound
     /// of a spool.
     ///

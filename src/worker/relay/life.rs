@@ -242,8 +242,10 @@ impl Life {
 
     fn start(&mut self) -> io::Result<()> {
         let Settings { program, .. } = &self.settings;
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let stdio = [self.listener.as_fd(), stdout.as_fd(), stderr.as_fd()];
         let started = program
-            .start(self.listener.as_fd(), self.directory.as_fd())
+            .start(stdio, self.directory.as_fd())
             .map_err(|error| {
                 let path = program.path.display();
                 io::Error::other(format!("cannot execute {path}: {error}"))

@@ -305,7 +305,7 @@ impl Relay {
         let takes = flow.input != Input::Refused;
         let awaits_body = exchange.awaits_body();
         let wants_body = flow.input == Input::Body && all_sent;
-        let keeps_body = !flushed && awaits_body;
+        let keeps_body = !flushed && awaits_body && exchange.can_keep_body();
         let from_program =
             some(!is_full, PollFlags::POLLIN) | some(takes && !all_sent, PollFlags::POLLOUT);
         let watches = flow.watches && !awaits_body;

@@ -5,7 +5,7 @@ use crate::config::directive::Shape::{List, One};
 use crate::config::directive::Source::Ours;
 use crate::config::directive::{Directive, Reader, Shown};
 use crate::config::raw::{BuiltIn, push};
-use crate::config::{Application, Exec, Mount, Pool, Wsgi, command, value};
+use crate::config::{Application, Exec, Mount, Pool, Protocol, Wsgi, command, value};
 use preforkd_worker::relay::Ready;
 
 /// What a pool's workers run. All of it is preforkd's own.
@@ -65,6 +65,34 @@ pub static APPLICATION: &[Directive] = &[
         },
         text: "When a program is ready for requests: accept, when it has accepted a connection, which the worker makes; connect, as soon as it runs; \
                delay and a time such as 500ms or 2s, if it still runs then.",
+    },
+    Directive {
+        name: "exec.protocol",
+        shape: One,
+        default: Some("fastcgi"),
+        example: None,
+        source: Ours,
+        reader: Reader::Pool {
+            set: |pool, entry| {
+                let words = [("fastcgi", Protocol::Fastcgi), ("cgi", Protocol::Cgi)];
+                pool.exec_protocol
+                    .set(entry, value::word(&entry.text, &words))
+            },
+            show: |pool| {
+                show_exec(pool, |exec| {
+                    Shown::One(
+                        match exec.protocol {
+                            Protocol::Fastcgi => "fastcgi",
+                            Protocol::Cgi => "cgi",
+                        }
+                        .to_owned(),
+                    )
+                })
+            },
+        },
+        text: "What the program of exec speaks: fastcgi, or cgi, for which it is started anew for each request, in its own folder and with the request's parameters as environment. \
+               With cgi exec may be a folder, written with a / at its end: then the script in it is run that SCRIPT_FILENAME names, or without it DOCUMENT_ROOT and SCRIPT_NAME. \
+               Scripts that write an HTTP response of their own (nph-) are not supported.",
     },
     Directive {
         name: "wsgi",

@@ -1,7 +1,7 @@
 //! Pools of programs: what `exec` and `exec.ready` mean, and what is wrong with them.
 
 use super::{Case, pool_with, told};
-use crate::config::{Application, Exec, dump};
+use crate::config::{Application, Exec, Protocol, dump};
 use preforkd_worker::relay::Ready;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ fn a_program_and_its_arguments() {
             program: case.path("python"),
             arguments: arguments.iter().map(|&word| word.into()).collect(),
             ready,
+            protocol: Protocol::Fastcgi,
         });
         assert_eq!(config.pools[0].application, expected, "{lines}");
         let mut dumped = dump(&config);
@@ -44,6 +45,31 @@ fn a_program_and_its_arguments() {
         case.write("x.conf", &dumped.join("\n"));
         let again = case.load().unwrap();
         assert_eq!(again.pools[0].application, expected, "{dumped:#?}");
+    }
+}
+
+/// With `cgi` the program may be a folder.
+#[test]
+fn programs_that_are_started_for_each_request() {
+    for (line, program, arguments) in [
+        ("exec = @/python -b", "python", &["-b"][..]),
+        ("exec = @/dir/", "dir/", &[]),
+    ] {
+        let lines = format!("{line}\nexec.protocol = cgi");
+        let case = Case::new(&pool_with("").replace("app = hello", &lines));
+        let config = case.load().unwrap();
+        let expected = Application::Exec(Exec {
+            program: case.path(program),
+            arguments: arguments.iter().map(|&word| word.into()).collect(),
+            ready: Ready::Accept,
+            protocol: Protocol::Cgi,
+        });
+        assert_eq!(config.pools[0].application, expected, "{lines}");
+        assert!(
+            dump(&config)
+                .iter()
+                .any(|line| line.ends_with("exec.protocol = cgi"))
+        );
     }
 }
 
@@ -79,6 +105,12 @@ fn mistakes_about_programs() {
         ("exec = @/python\nexec.ready = soon", format!("exec.ready = soon: {ready}")),
         ("exec = @/python\nexec.ready = delay", format!("exec.ready = delay: {ready}")),
         ("exec = @/python\nexec.ready = delay 2m", format!("exec.ready = delay 2m: {ready}")),
+        ("exec = @/python\nexec.protocol = scgi", "exec.protocol = scgi: must be fastcgi or cgi".to_owned()),
+        ("exec = @/python\nexec.protocol = cgi\nexec.ready = accept", "exec.ready = accept: belongs to exec.protocol = fastcgi: remove it".to_owned()),
+        ("exec = @/dir/\nexec.protocol = fastcgi", "exec = @/dir/: must be a program; @/dir/: Is a directory (21)".to_owned()),
+        ("exec = @/dir\nexec.protocol = cgi", "exec = @/dir: must be a program; @/dir: Is a directory (21)".to_owned()),
+        ("exec = @/none/\nexec.protocol = cgi", "exec = @/none/: must be an existing folder; @/none/: No such file or directory (2)".to_owned()),
+        ("exec = @/dir/ -x\nexec.protocol = cgi", "exec = @/dir/ -x: must not have arguments after a folder: scripts get none".to_owned()),
         ("exec = @/python\nexec.ready = delay 3601s", format!("exec.ready = delay 3601s: {ready}")),
     ] {
         let text = pool_with("").replace("app = hello", line);
