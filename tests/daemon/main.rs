@@ -23,6 +23,7 @@ mod notify;
 mod overload;
 mod parked;
 mod pep3333;
+mod programs;
 mod python;
 mod relay;
 mod reload;

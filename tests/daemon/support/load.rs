@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::fastcgi::{Address, Answer};
+use super::fastcgi::{Address, Answer, Request};
 
 /// `count` clients ask for a page at the same instant. How long each waited, and what for.
 pub fn burst(address: &Address, count: usize, path: &str) -> Vec<(Duration, io::Result<Answer>)> {
@@ -54,13 +54,18 @@ pub struct Outcome {
 
 impl Load {
     pub fn start(address: &Address, clients: usize, path: &str) -> Load {
+        Load::of(address, clients, &Request::get(path))
+    }
+
+    /// The same with any request.
+    pub fn of(address: &Address, clients: usize, request: &Request) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let client = || {
-            let (stop, address, path) = (Arc::clone(&stop), address.clone(), path.to_owned());
+            let (stop, address, request) = (Arc::clone(&stop), address.clone(), request.clone());
             thread::spawn(move || {
                 let mut outcome = Outcome::default();
                 while !stop.load(Ordering::Relaxed) {
-                    match address.get(&path) {
+                    match address.ask(&request) {
                         Ok(answer) if answer.status == 200 => outcome.served += 1,
                         Ok(answer) => outcome.failures.push(format!(
                             "status {}: {}",

@@ -24,6 +24,11 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it and waits until it takes connections.
     pub fn start(folder: &Folder) -> Nginx {
+        Nginx::start_with(folder, CONFIGURATION)
+    }
+
+    /// The same with another configuration, in which the same words stand for the folder, the user and the port.
+    pub fn start_with(folder: &Folder, configuration: &str) -> Nginx {
         let port = free_port();
         let user = if Uid::effective().is_root() {
             POOL_USER.to_owned()
@@ -36,7 +41,7 @@ impl Nginx {
         for name in ["log", "nginx", "run"] {
             fs::create_dir_all(folder.path(name)).expect("folders can be made");
         }
-        let text = CONFIGURATION
+        let text = configuration
             .replace("@STATE@", &folder.root().display().to_string())
             .replace("@USER@ @GROUP@", &user)
             .replace("@PORT@", &port.to_string());

@@ -1,0 +1,30 @@
+//! A program on Perl's FCGI.
+
+use super::host::Program;
+use super::suite::{self, cases};
+
+const PROGRAM: Program = Program::Perl;
+
+cases!(
+    PROGRAM;
+    pages,
+    proxy_is_dropped,
+    post_bodies,
+    large_bodies,
+    all_is_sent_before_anything_is_read,
+    slow_pages,
+    recycling_and_reload_lose_nothing,
+    complaints,
+    no_orphans,
+    what_a_program_inherits,
+);
+
+#[test]
+fn crash() {
+    suite::crash(PROGRAM, "SIGSEGV");
+}
+
+#[test]
+fn ends_by_itself() {
+    suite::ends_by_itself(PROGRAM, "env[PROBE_REQUESTS] = 7");
+}
