@@ -109,7 +109,7 @@ fn mistakes_about_programs() {
         ("exec = @/python\nexec.protocol = cgi\nexec.ready = accept", "exec.ready = accept: belongs to exec.protocol = fastcgi: remove it".to_owned()),
         ("exec = @/dir/\nexec.protocol = fastcgi", "exec = @/dir/: must be a program; @/dir/: Is a directory (21)".to_owned()),
         ("exec = @/dir\nexec.protocol = cgi", "exec = @/dir: must be a program; @/dir: Is a directory (21)".to_owned()),
-        ("exec = @/none/\nexec.protocol = cgi", "exec = @/none/: must be an existing folder; @/none/: No such file or directory (2)".to_owned()),
+        ("exec = @/none/\nexec.protocol = cgi", "exec = @/none/: the exec path '@/none/' does not exist or is not a directory: No such file or directory (2)".to_owned()),
         ("exec = @/dir/ -x\nexec.protocol = cgi", "exec = @/dir/ -x: must not have arguments after a folder: scripts get none".to_owned()),
         ("exec = @/python\nexec.ready = delay 3601s", format!("exec.ready = delay 3601s: {ready}")),
     ] {
