@@ -110,6 +110,37 @@ fn a_new_program_takes_over_and_no_request_is_lost() {
     assert!(!daemon.folder.path("probe.sock").exists());
 }
 
+/// Prints when it is told to, by a file.
+const LATE: &str = r#"
+import os, sys, time
+
+def application(environ, start_response):
+    print("waits", file=sys.stderr, flush=True)
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.01)
+    print("late words", file=sys.stderr, flush=True)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+"#;
+
+#[test]
+fn what_the_processes_before_print_is_told_as_the_pool_says() {
+    let lines =
+        "pm = static\npm.max_children = 1\ndecorate_workers_output = no\nenv[GO] = @DIR@/go";
+    let daemon = start(Setup::new().wsgi("late", LATE, lines));
+    let address = daemon.address("late");
+    let slow = std::thread::spawn(move || address.get("/").expect("it is answered").status);
+    daemon.wait_for_line("waits");
+    install(daemon.folder.root());
+    daemon.signal(Signal::SIGUSR2);
+    until("the new program runs", || {
+        daemon.lines_like("NOTICE: fpm is running, pid *").len() == 2
+    });
+    daemon.folder.write("go", "");
+    assert_eq!(slow.join().expect("the client does not panic"), 200);
+    assert!(daemon.wait_for_line("late words").starts_with("late words"));
+}
+
 #[test]
 fn a_new_program_that_cannot_run_changes_nothing() {
     let daemon = start(Setup::new().wsgi("probe", PROBE, "pm = static\npm.max_children = 2"));
