@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::WORKERS;
 use super::client::{Answer, Client, Head};
 use super::front::Front;
+use super::tap;
 
 /// Nothing to say, or what was seen instead.
 pub type Seen = Result<(), Box<dyn Error>>;
@@ -17,23 +18,23 @@ pub type Seen = Result<(), Box<dyn Error>>;
 /// One case.
 pub struct Case {
     pub name: &'static str,
-    /// Moves much data: one transport is enough.
-    pub is_large: bool,
+    /// One transport is enough for it.
+    pub once: bool,
     pub run: fn(&Front) -> Seen,
 }
 
 const fn case(name: &'static str, run: fn(&Front) -> Seen) -> Case {
     Case {
         name,
-        is_large: false,
+        once: false,
         run,
     }
 }
 
-const fn large(name: &'static str, run: fn(&Front) -> Seen) -> Case {
+const fn once(name: &'static str, run: fn(&Front) -> Seen) -> Case {
     Case {
         name,
-        is_large: true,
+        once: true,
         run,
     }
 }
@@ -43,11 +44,12 @@ pub const CASES: &[Case] = &[
     case("GET", get),
     case("HEAD", head),
     case("POST, small", post),
-    large("100 MB up", large_up),
-    large("100 MB down", large_down),
+    once("100 MB up", large_up),
+    once("100 MB down", large_down),
     case("chunked body", chunked),
     case("`Expect: 100-continue`", expect),
     case("streamed answer", streamed),
+    once("connections are kept", kept),
     case("more connections than workers", crowd),
     case("client gone while it is answered", gone_reading),
     case("client gone while it sends", gone_sending),
@@ -79,7 +81,7 @@ fn unless(wrong: bool, seen: impl Into<String>) -> Seen {
     }
 }
 
-fn is(seen: &Answer, status: u16) -> Seen {
+pub fn is(seen: &Answer, status: u16) -> Seen {
     unless(
         seen.status() != status,
         format!("status {}: {}", seen.status(), seen.text()),
@@ -139,11 +141,18 @@ fn head(front: &Front) -> Seen {
         length != Some("3000"),
         format!("Content-Length is {length:?}"),
     )?;
-    // The connection is where it should be.
+    in_step(front, client, &answer)
+}
+
+/// What comes next on the connection is the next answer, if the web server keeps it.
+fn in_step(front: &Front, mut client: Client, answer: &Answer) -> Seen {
+    if answer.head.header("Connection") == Some("close") {
+        client = front.connect()?;
+    }
     is(&client.ask("GET", "/", "")?, 200)
 }
 
-fn pattern(length: usize) -> Vec<u8> {
+pub fn pattern(length: usize) -> Vec<u8> {
     (0u8..251).cycle().take(length).collect()
 }
 
@@ -161,19 +170,24 @@ fn post(front: &Front) -> Seen {
 
 /// The most memory that a worker of the pool has had.
 fn peak(front: &Front) -> u64 {
-    let peaks = front.daemon.workers(front.pool).into_iter().map(|worker| {
-        let status = fs::read_to_string(format!("/proc/{}/status", worker.pid)).expect("it runs");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .expect("it has memory");
-        let kib: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|word| word.parse().ok())
-            .expect("a number");
-        kib * 1024
-    });
+    let peaks = front
+        .daemon
+        .workers(front.pools.name)
+        .into_iter()
+        .map(|worker| {
+            let status =
+                fs::read_to_string(format!("/proc/{}/status", worker.pid)).expect("it runs");
+            let line = status
+                .lines()
+                .find(|line| line.starts_with("VmHWM:"))
+                .expect("it has memory");
+            let kib: u64 = line
+                .split_whitespace()
+                .nth(1)
+                .and_then(|word| word.parse().ok())
+                .expect("a number");
+            kib * 1024
+        });
     peaks.max().expect("there are workers")
 }
 
@@ -273,6 +287,17 @@ fn streamed(front: &Front) -> Seen {
     )
 }
 
+fn kept(front: &Front) -> Seen {
+    let streams = tap::listen(front, |client| {
+        for _ in 0..5 {
+            is(&client.ask("GET", "/", "")?, 200)?;
+        }
+        Ok(())
+    })?;
+    let count = streams.len();
+    unless(count != 1, format!("{count} connections for 5 requests"))
+}
+
 /// More clients than workers, all with connections that stay open: everybody gets every page, and so does whoever comes
 /// then.
 fn crowd(front: &Front) -> Seen {
@@ -322,7 +347,7 @@ fn gone_reading(front: &Front) -> Seen {
     let ended = || {
         front
             .daemon
-            .lines_like(&format!("[pool {}] *closed", front.pool))
+            .lines_like(&format!("[pool {}] *closed", front.pools.name))
             .len()
     };
     let before = ended();
@@ -352,8 +377,10 @@ fn gone_sending(front: &Front) -> Seen {
 }
 
 fn early_error(front: &Front) -> Seen {
-    is(&front.connect()?.ask("GET", "/raise", "")?, 500)?;
-    is(&front.connect()?.ask("GET", "/", "")?, 200)
+    let mut client = front.connect()?;
+    let answer = client.ask("GET", "/raise", "")?;
+    is(&answer, 500)?;
+    in_step(front, client, &answer)
 }
 
 fn late_error(front: &Front) -> Seen {
@@ -367,8 +394,9 @@ fn late_error(front: &Front) -> Seen {
 
 fn no_content(front: &Front) -> Seen {
     let mut client = front.connect()?;
-    is(&client.ask("GET", "/status?is=204", "")?, 204)?;
-    is(&client.ask("GET", "/", "")?, 200)
+    let answer = client.ask("GET", "/status?is=204", "")?;
+    is(&answer, 204)?;
+    in_step(front, client, &answer)
 }
 
 fn not_modified(front: &Front) -> Seen {
@@ -377,7 +405,7 @@ fn not_modified(front: &Front) -> Seen {
     is(&answer, 304)?;
     let tag = answer.head.header("ETag");
     unless(tag != Some("\"as asked\""), format!("ETag is {tag:?}"))?;
-    is(&client.ask("GET", "/", "")?, 200)
+    in_step(front, client, &answer)
 }
 
 fn headers(front: &Front) -> Seen {

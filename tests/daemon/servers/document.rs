@@ -32,7 +32,9 @@ The web server's user needs the right to connect: `listen.owner`, `listen.group`
 const BEHIND: &str = "
 Bodies of 100 MB go through a worker that does not grow by a quarter of that. A client that leaves gives its worker
 free within seconds, as soon as the web server closes the connection and the application writes or reads again.
-Streamed answers carry `X-Accel-Buffering: no`, which nginx asks for.
+Streamed answers carry `X-Accel-Buffering: no`, which nginx asks for. HAProxy with multiplexing is the same file with
+`option mpxs-conns` in place of `option get-values`; a pool answers one request at a time on a connection, so that nothing
+is gained by it.
 
 ";
 

@@ -42,8 +42,9 @@ impl Pools {
 /// A web server in front of a pool. Dropping it stops it, and prints its log if the test failed.
 #[derive(Debug)]
 pub struct Front<'a> {
+    pub server: &'a Server,
     pub daemon: &'a Daemon,
-    pub pool: &'static str,
+    pub pools: Pools,
     pub port: u16,
     pub tls_port: u16,
     child: Child,
@@ -52,7 +53,7 @@ pub struct Front<'a> {
 
 impl<'a> Front<'a> {
     /// Starts the server and waits until it takes connections.
-    pub fn start(server: &Server, daemon: &'a Daemon, pools: Pools) -> Front<'a> {
+    pub fn start(server: &'a Server, daemon: &'a Daemon, pools: Pools) -> Front<'a> {
         let folder = Folder::new();
         folder.writable("");
         let [port, tls_port] = [free_port(), free_port()];
@@ -69,7 +70,7 @@ impl<'a> Front<'a> {
         };
         let mut text =
             fs::read_to_string(Path::new(SHIPPED).join(server.file)).expect("it is there");
-        if let Some((part, other)) = server.edit {
+        for (part, other) in server.edits {
             assert!(text.contains(part), "{} says {part}", server.file);
             text = text.replace(part, other);
         }
@@ -78,6 +79,9 @@ impl<'a> Front<'a> {
             &addressed(&text, &folder, &pools, port, tls_port),
         );
         folder.write(server.frame.0, &fill_in(server.frame.1));
+        if let Some(script) = server.script {
+            fs::copy(Path::new(SHIPPED).join(script), folder.path(script)).expect("it is there");
+        }
 
         let log = File::create(folder.path("log")).expect("a file can be made");
         // Apache opens it by a name.
@@ -98,8 +102,9 @@ impl<'a> Front<'a> {
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}; tests/run.sh installs it", server.name));
         let mut front = Front {
+            server,
             daemon,
-            pool: pools.name,
+            pools,
             port,
             tls_port,
             child,
@@ -115,6 +120,12 @@ impl<'a> Front<'a> {
         front
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let log = fs::read(self.folder.path("log")).expect("it has a log");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// A new connection to it.
     pub fn connect(&self) -> io::Result<Client> {
         Client::new(self.port)
@@ -126,28 +137,26 @@ fn addressed(text: &str, folder: &Folder, pools: &Pools, port: u16, tls_port: u1
     let mut lines = text.lines();
     let mut chosen = String::new();
     while let Some(line) = lines.next() {
-        let line = match line.trim_start().strip_prefix("# Over TCP: ") {
-            Some(other) if pools.is_tcp() => {
+        match line.split_once("# Over TCP: ") {
+            Some((indent, other)) if pools.is_tcp() => {
                 lines.next();
-                other
+                chosen += indent;
+                chosen += other;
             }
-            _ => line,
-        };
-        chosen += line;
+            _ => chosen += line,
+        }
         chosen.push('\n');
     }
     let hosts = format!("http://127.0.0.1:{port}, https://127.0.0.1:{tls_port}");
     let mut filled = chosen
         .replace("0.0.0.0:80", &format!("127.0.0.1:{port}"))
         .replace("0.0.0.0:443", &format!("127.0.0.1:{tls_port}"))
+        .replace("0.0.0.0", "127.0.0.1")
+        .replace("port: 80\n", &format!("port: {port}\n"))
+        .replace("port: 443\n", &format!("port: {tls_port}\n"))
         .replace("site.example", &hosts);
-    for (directory, file) in [
-        ("certs", "site.pem"),
-        ("private", "site.key"),
-        ("private", "site-and-key.pem"),
-    ] {
-        let own = folder.path(file).display().to_string();
-        filled = filled.replace(&format!("/etc/ssl/{directory}/{file}"), &own);
+    for folder_of_file in ["/etc/ssl/certs/", "/etc/ssl/private/", "/usr/lib/cgi-bin/"] {
+        filled = filled.replace(folder_of_file, &format!("{}/", folder.root().display()));
     }
     let addresses = if pools.is_tcp() {
         ["9000", "9001"]
@@ -201,10 +210,7 @@ impl Drop for Front<'_> {
         let _ = killpg(pid, Signal::SIGKILL);
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!(
-                "--- the web server's log:\n{}\n--- its end",
-                String::from_utf8_lossy(&fs::read(self.folder.path("log")).unwrap_or_default())
-            );
+            eprintln!("--- the web server's log:\n{}\n--- its end", self.log());
         }
     }
 }

@@ -1,24 +1,35 @@
 //! The web servers: how each is started, and what it cannot do.
 
+/// Of those that send each request on a connection of its own.
+const ONE_EACH: Shortfall = Shortfall {
+    case: "connections are kept",
+    seen: &["5 connections for 5 requests"],
+    why: "It opens a connection for each request, which costs a few microseconds on the same machine.",
+};
+
 /// A web server of Debian 12.
+#[derive(Debug)]
 pub struct Server {
     pub name: &'static str,
     /// What users copy, in `packaging/web-servers`.
     pub file: &'static str,
     /// What the file is put into: its name and its text. `@SITE@` stands for the file.
     pub frame: (&'static str, &'static str),
-    /// A part of the file that is otherwise here, and what it is.
-    pub edit: Option<(&'static str, &'static str)>,
+    /// Parts of the file that are otherwise here, and what they are.
+    pub edits: &'static [(&'static str, &'static str)],
+    /// A program that the file names, in the same folder.
+    pub script: Option<&'static str>,
     /// Run in the foreground; `@FRAME@` and `@SITE@` stand for the files.
     pub command: &'static [&'static str],
     pub shortfalls: &'static [Shortfall],
 }
 
 /// A case that a server does not pass, for a reason of its own.
+#[derive(Debug)]
 pub struct Shortfall {
     pub case: &'static str,
-    /// A part of what the case says.
-    pub seen: &'static str,
+    /// Parts of what the case says; one of them is enough.
+    pub seen: &'static [&'static str],
     /// The reason, for users.
     pub why: &'static str,
 }
@@ -27,7 +38,8 @@ pub const NGINX: Server = Server {
     name: "nginx",
     file: "nginx.conf",
     frame: ("frame.conf", include_str!("frames/nginx.conf")),
-    edit: None,
+    edits: &[],
+    script: None,
     command: &["nginx", "-e", "stderr", "-c", "@FRAME@"],
     shortfalls: &[],
 };
@@ -36,16 +48,18 @@ pub const LIGHTTPD: Server = Server {
     name: "lighttpd",
     file: "lighttpd.conf",
     frame: ("frame.conf", include_str!("frames/lighttpd.conf")),
-    edit: None,
+    edits: &[],
+    script: None,
     command: &["lighttpd", "-D", "-f", "@FRAME@"],
-    shortfalls: &[],
+    shortfalls: &[ONE_EACH],
 };
 
 pub const APACHE: Server = Server {
     name: "Apache, mod_proxy_fcgi",
     file: "apache.conf",
     frame: ("frame.conf", include_str!("frames/apache.conf")),
-    edit: None,
+    edits: &[],
+    script: None,
     command: &["apache2", "-D", "FOREGROUND", "-f", "@FRAME@"],
     shortfalls: &[],
 };
@@ -54,7 +68,8 @@ pub const CADDY: Server = Server {
     name: "Caddy",
     file: "Caddyfile",
     frame: ("Frame", include_str!("frames/Caddyfile")),
-    edit: None,
+    edits: &[],
+    script: None,
     command: &[
         "caddy",
         "run",
@@ -63,31 +78,86 @@ pub const CADDY: Server = Server {
         "--config",
         "@FRAME@",
     ],
-    shortfalls: &[Shortfall {
-        case: "error after the headers",
-        seen: "the answer seems whole",
-        why: "Caddy 2.6 writes \"aborting with incomplete response\" into its log, and ends the answer as if it were whole.",
-    }],
+    shortfalls: &[
+        ONE_EACH,
+        Shortfall {
+            case: "error after the headers",
+            seen: &["the answer seems whole"],
+            why: "Caddy 2.6 writes \"aborting with incomplete response\" into its log, and ends the answer as if it were whole.",
+        },
+    ],
 };
 
 pub const HAPROXY: Server = Server {
     name: "HAProxy",
     file: "haproxy.cfg",
     frame: ("frame.cfg", include_str!("frames/haproxy.cfg")),
-    edit: None,
+    edits: &[],
+    script: None,
     command: &["haproxy", "-db", "-f", "@FRAME@", "-f", "@SITE@"],
     shortfalls: &[Shortfall {
         case: "chunked body",
-        seen: "Your browser sent an invalid request.",
+        seen: &["Your browser sent an invalid request."],
         why: "HAProxy hands on only bodies whose length is announced, and refuses others with 400.",
     }],
 };
 
 pub const HAPROXY_MULTIPLEXING: Server = Server {
-    name: "HAProxy, multiplexing asked for",
-    edit: Some((
+    name: "HAProxy, multiplexing",
+    // The pool is not even asked whether it can.
+    edits: &[(
         "option get-values",
-        "option get-values\n    option mpxs-conns\n    option max-reqs 8",
-    )),
+        "option mpxs-conns\n    option max-reqs 8",
+    )],
     ..HAPROXY
+};
+
+pub const H2O: Server = Server {
+    name: "H2O",
+    file: "h2o.conf",
+    frame: ("frame.conf", include_str!("frames/h2o.conf")),
+    edits: &[],
+    script: None,
+    command: &["h2o", "-c", "@FRAME@"],
+    shortfalls: &[Shortfall {
+        case: "error after the headers",
+        seen: &["the answer seems whole"],
+        why: "H2O 2.2 ends the answer as if it were whole, however its connection to the pool ends.",
+    }],
+};
+
+pub const FCGID: Server = Server {
+    name: "Apache, mod_fcgid",
+    file: "apache-fcgid.conf",
+    script: Some("site.fcgi"),
+    shortfalls: &[
+        ONE_EACH,
+        Shortfall {
+            case: "error after the headers",
+            seen: &["the answer seems whole"],
+            why: "mod_fcgid 2.3 writes \"FastCGI server closed connection\" into its log, and ends the answer as if it were whole.",
+        },
+    ],
+    ..APACHE
+};
+
+pub const CGI: Server = Server {
+    name: "`cgi-fcgi`",
+    file: "cgi-fcgi.conf",
+    script: Some("site.cgi"),
+    shortfalls: &[
+        ONE_EACH,
+        Shortfall {
+            case: "chunked body",
+            // Apache says so if it still has a part of the body then.
+            seen: &["the answer is broken off", "\"0 same\""],
+            why: "`cgi-fcgi` reads only bodies whose length is announced: the application gets an empty one.",
+        },
+        Shortfall {
+            case: "error after the headers",
+            seen: &["the answer seems whole"],
+            why: "The end of `cgi-fcgi` is all that a web server sees, whichever the reason.",
+        },
+    ],
+    ..APACHE
 };
