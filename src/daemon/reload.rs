@@ -84,7 +84,7 @@ impl Master {
     /// What is to be reloaded now. Signals come first: commands are many.
     fn next_reload(&mut self) -> Option<Scope> {
         if self.phase != Phase::Running {
-            self.forget_reload();
+            self.refuse_reloads();
             return None;
         }
         let goes_on = self.inquiry.is_some() || self.check.is_some() || self.reload.is_some();
@@ -138,6 +138,10 @@ impl Master {
         if let Some(inquiry) = &self.inquiry {
             inquiry.kill();
         }
+        self.refuse_reloads();
+    }
+
+    fn refuse_reloads(&mut self) {
         let ends = Outcome::new(Exit::Unavailable, "the master is about to end");
         let epoll = &self.common.epoll;
         self.control
