@@ -341,7 +341,10 @@ fn workers_have_the_limit_of_files_that_the_daemon_was_started_with() {
     let (soft, hard) = limits(daemon.pid());
     assert_eq!(soft, hard);
     let worker = daemon.worker_pids("hello")[0];
-    assert_eq!(limits(worker), ("300".to_owned(), hard));
+    // It has its title before it has them.
+    until("the worker has its limits", || {
+        limits(worker) == ("300".to_owned(), hard.clone())
+    });
 }
 
 /// The real one, which `tests/run.sh` installs.
