@@ -11,7 +11,7 @@ use crate::config::scan::{Line, scan};
 use crate::config::table::table;
 
 /// The samples, each under the name that a person gives it.
-const SAMPLES: [(&str, &str); 4] = [
+const SAMPLES: [(&str, &str); 6] = [
     (
         "preforkd.conf",
         include_str!("../../../../packaging/preforkd.conf"),
@@ -28,6 +28,14 @@ const SAMPLES: [(&str, &str); 4] = [
         "conf.d/shop.conf",
         include_str!("../../../../conf.d/flask.conf.sample"),
     ),
+    (
+        "conf.d/php.conf",
+        include_str!("../../../../conf.d/php.conf.sample"),
+    ),
+    (
+        "conf.d/wiki.conf",
+        include_str!("../../../../conf.d/program.conf.sample"),
+    ),
 ];
 
 /// That with every directive, which is made from the table.
@@ -39,19 +47,25 @@ fn installed() -> Case {
     for (name, text) in SAMPLES {
         case.write(name, &at_case(text));
     }
-    for folder in ["site/lib", "site/src"] {
+    for folder in ["site/lib", "site/src", "wiki"] {
         fs::create_dir_all(case.path(folder)).unwrap();
     }
-    for python in ["site/venv/bin/python3", "shop/venv/bin/python3"] {
-        let python = case.write(python, "");
-        fs::set_permissions(python, Permissions::from_mode(0o755)).unwrap();
+    for program in [
+        "site/venv/bin/python3",
+        "shop/venv/bin/python3",
+        "wiki/bin/wiki",
+        "php-cgi",
+    ] {
+        let program = case.write(program, "");
+        fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
     }
     case
 }
 
-/// A sample whose applications are in the case's folder.
+/// A sample whose applications, and the PHP that not every machine has, are in the case's folder.
 fn at_case(text: &str) -> String {
     text.replace("/srv/", "@/")
+        .replace("exec = /usr/bin/php-cgi", "exec = @/php-cgi")
 }
 
 /// A sample with the entries in its comments made real.
@@ -99,7 +113,7 @@ fn the_samples_are_right() {
         .load_file("preforkd.conf", ROOT)
         .unwrap_or_else(|problems| panic!("{problems:#?}"));
     let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
-    assert_eq!(names, ["hello", "shop", "site"]);
+    assert_eq!(names, ["hello", "php", "shop", "site", "wiki"]);
     for (name, _) in SAMPLES {
         if let Err(problems) = case.load_file(name, ROOT) {
             panic!("{problems:#?}");
