@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -35,14 +36,14 @@ IDLE_WORKERS = 200
 IDLE_SECONDS = 10
 
 
-def hello(bench: Bench, kinds, rounds: int, seconds: float) -> dict[str, dict[str, list[dict]]]:
+def hello(bench: Bench, kinds, modes, rounds: int, seconds: float) -> dict[str, dict[str, list[dict]]]:
     """Let the contestants take turns; return the report of each round by mode and name."""
-    reports: dict[str, dict[str, list[dict]]] = {mode: {} for mode in CLIENTS}
+    reports: dict[str, dict[str, list[dict]]] = {mode: {} for mode in modes}
     with bench.apart(), contextlib.ExitStack() as stack:
         running = [stack.enter_context(kind(bench, Pool("hello", max_children=WORKERS))) for kind in kinds]
         for server in running:
             server.wait_for(f"{WORKERS} workers", lambda server=server: len(server.workers()) >= WORKERS)
-        turns = [(server, mode) for mode in CLIENTS for server in running if mode != "kept" or server.keeps_connections]
+        turns = [(server, mode) for mode in modes for server in running if mode != "kept" or server.keeps_connections]
         for server, mode in turns:
             turn(server, mode, 0.3)
         for number in range(rounds):
@@ -100,6 +101,17 @@ def memory(bench: Bench, kind, site: str) -> float:
     return sum(private) / len(private) / 1e6
 
 
+def relay_memory(bench: Bench, kind) -> float:
+    """Return the mean private MB of a worker, without its program, after it answered 100 requests."""
+    say(f"memory of a worker before a program, {kind.name}")
+    with kind(bench, Pool("slow", max_children=WORKERS)) as server:
+        server.wait_for(f"{WORKERS} workers", lambda: workers_now(server) >= WORKERS)
+        for _ in range(100):
+            server.ask_each_worker(WORKERS, server.expect)
+        private = [processes.private_bytes(pid) for pid in server.workers()]
+    return sum(private) / len(private) / 1e6
+
+
 def idle_wake_ups(bench: Bench, kind) -> int:
     """Return how often the first process of an idle pool wakes."""
     say(f"wake-ups of the idle master, {kind.name}")
@@ -127,6 +139,8 @@ def prepare(bench: Bench, programs: Path) -> None:
     shutil.copytree(HERE / "apps", bench.apps, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(SITE, bench.folder / "site", ignore=shutil.ignore_patterns("__pycache__"))
     (bench.folder / "bin").mkdir()
+    compiler = ["g++", "-O2", bench.apps / "hello.cpp", "-lfcgi", "-o", bench.folder / "bin/hello"]
+    subprocess.run(compiler, check=True)
     for program in ("load", "floor", "preforkd", "libpreforkd_python.so"):
         if (programs / program).exists():
             shutil.copy(programs / program, bench.folder / "bin")
@@ -155,7 +169,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bursts", type=int, default=5, help="bursts on each server (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of half a second, 2 bursts: a try, not a result")
     parser.add_argument(
-        "--parts", default="hello,burst,memory,idle", help="what to measure, comma-separated (%(default)s)"
+        "--parts", default="hello,burst,memory,idle,programs", help="what to measure, comma-separated (%(default)s)"
     )
     parser.add_argument("--without", default="", help="contestants to leave out, comma-separated")
     args = parser.parse_args()
@@ -167,16 +181,18 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def contestants(args: argparse.Namespace, *kinds) -> list:
+    """Return those that are not to be left out."""
+    return [kind for kind in kinds if kind.name.split(",")[0] not in args.without]
+
+
 def measure(bench: Bench, args: argparse.Namespace) -> Page:
     """Measure all that is asked for, and make the page."""
-
-    def wanted(*kinds):
-        return [kind for kind in kinds if kind.name.split(",")[0] not in args.without]
-
+    wanted = functools.partial(contestants, args)
     page = Page()
     if "hello" in args.parts:
         kinds = wanted(servers.Floor, servers.Preforkd, servers.PhpFpm, servers.Uwsgi, servers.Flup)
-        reports = hello(bench, kinds, args.rounds, args.seconds)
+        reports = hello(bench, kinds, CLIENTS, args.rounds, args.seconds)
         for mode, clients in CLIENTS.items():
             note = (
                 f"{WORKERS} workers, {clients} clients at a time on a processor of their own; medians of "
@@ -209,7 +225,28 @@ def measure(bench: Bench, args: argparse.Namespace) -> Page:
         kinds = wanted(servers.Preforkd, servers.PhpFpm)
         note = f"{IDLE_WORKERS} workers, no request for {IDLE_SECONDS} s."
         page.idle({kind.name: idle_wake_ups(bench, kind) for kind in kinds}, note)
+    if "programs" in args.parts:
+        programs(bench, args, page)
     return page
+
+
+def programs(bench: Bench, args: argparse.Namespace, page: Page) -> None:
+    """Measure programs that are hosted: a C++ program beside the same one alone, php-cgi beside php-fpm."""
+    wanted = functools.partial(contestants, args)
+    ours = wanted(servers.PreforkdCplusplus, servers.PreforkdPhp)
+    kinds = wanted(servers.PreforkdCplusplus, servers.Multiwatch, servers.PreforkdPhp, servers.PhpFpm)
+    reports = hello(bench, kinds, ("new", "kept"), args.rounds, args.seconds)
+    for mode, rounds in reports.items():
+        note = (
+            f"{WORKERS} workers, {CLIENTS[mode]} clients at a time on a processor of their own; the processor time is that "
+            f"of workers and programs together; medians of {args.rounds} rounds of {args.seconds} s."
+        )
+        page.programs(mode, rounds, note)
+    note = f"As above: {BURST_CLIENTS} clients at once, a page of 200 ms; medians of {args.bursts} bursts."
+    bursts = {kind.name: burst(bench, kind, "dynamic", args.bursts) for kind in [*ours, *wanted(servers.PhpFpm)]}
+    page.program_bursts(bursts, note)
+    note = f"{WORKERS} workers, 100 requests each; Private_Clean + Private_Dirty. The program's own memory is not in it."
+    page.relays({kind.name: relay_memory(bench, kind) for kind in ours}, note)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# preforkd beside php-fpm, uWSGI, flup and gunicorn, on this machine.
+# preforkd beside php-fpm, uWSGI, flup, gunicorn and spawn-fcgi, on this machine.
 #
-#   tests/bench/run.sh            measure all (some 7 minutes), print the page and write it to tests/bench/RESULTS.md
+#   tests/bench/run.sh            measure all (some 10 minutes), print the page and write it to tests/bench/RESULTS.md
 #   tests/bench/run.sh --quick    the same in short, printed only: to see that it works
 #   tests/bench/run.sh --help     the other options
 #
@@ -14,7 +14,8 @@ umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=${here%/tests/bench}
 
-"$root/packaging/try/debian.sh" php8.2-fpm uwsgi-core uwsgi-plugin-python3 python3 python3-venv cc=gcc libc6-dev
+"$root/packaging/try/debian.sh" php8.2-fpm uwsgi-core uwsgi-plugin-python3 python3 python3-venv cc=gcc libc6-dev \
+  php-cgi8.2=php8.2-cgi g++ libfcgi-dev spawn-fcgi multiwatch
 cd "$root"
 rust=packaging/try/rust.sh
 "$rust" cargo build --release --locked --package preforkd --package preforkd-python --package preforkd-bench

@@ -21,6 +21,7 @@ from pathlib import Path
 import processes
 
 PHP_FPM = "/usr/sbin/php-fpm8.2"
+PHP_CGI = "/usr/bin/php-cgi8.2"
 PYTHON = "/usr/bin/python3"
 DEADLINE = 60.0
 """Seconds for anything that is waited for."""
@@ -243,17 +244,22 @@ class Preforkd(Server):
     more_directives = ""
 
     def command(self, pool):
-        environment = self.bench.environment()
         configuration = self.folder / "preforkd.conf"
         configuration.write_text(
             f"[global]\nerror_log = {self.log}\nlog_level = warning\n"
-            f"[bench]\nlisten = {self.socket}\n{pool.directives()}\n"
+            f"[bench]\nlisten = {self.socket}\n{pool.directives()}\n{self.application(pool)}"
+        )
+        return [self.bench.folder / "bin/preforkd", "-F", "-y", configuration]
+
+    def application(self, pool) -> str:
+        """Return the directives of what the pool runs."""
+        environment = self.bench.environment()
+        return (
             f"wsgi = {pool.page}:application\npython = {self.bench.venv / 'python3'}\nchdir = {self.bench.apps}\n"
             + "".join(f"pythonpath[] = {path}\n" for path in environment["PYTHONPATH"].split(":"))
             + f"env[TOUR_STATE] = {environment['TOUR_STATE']}\n"
             + self.more_directives
         )
-        return [self.bench.folder / "bin/preforkd", "-F", "-y", configuration]
 
 
 class PhpFpm(Server):
@@ -268,6 +274,36 @@ class PhpFpm(Server):
             f"[bench]\nlisten = {self.socket}\n{pool.directives()}\n"
         )
         return [PHP_FPM, "-F", "-y", configuration]
+
+
+def cplusplus(bench: Bench, pool: Pool) -> list:
+    """Return the command line of the C++ program with a page."""
+    return [bench.folder / "bin/hello", *{"hello": [], "slow": [200]}[pool.page]]
+
+
+class PreforkdCplusplus(Preforkd):
+    name = "preforkd, C++"
+
+    def application(self, pool):
+        return f"exec = {' '.join(map(str, cplusplus(self.bench, pool)))}\n"
+
+
+class Multiwatch(Server):
+    """The C++ program as spawn-fcgi starts it, kept at its number by multiwatch."""
+
+    name = "spawn-fcgi and multiwatch, C++"
+
+    def command(self, pool):
+        command = ["spawn-fcgi", "-n", "-s", self.socket, "--", "/usr/bin/multiwatch", "-f", pool.max_children, "--"]
+        return command + cplusplus(self.bench, pool)
+
+
+class PreforkdPhp(Preforkd):
+    name = "preforkd, php-cgi"
+
+    def application(self, pool):
+        self.script = f"{pool.page}.php"
+        return f"exec = {PHP_CGI}\n"
 
 
 class Uwsgi(Server):
