@@ -100,7 +100,7 @@ step "Tests"
 cargo test --locked --no-fail-fast --workspace --exclude preforkd-python
 
 step "Fuzzing"
-tests/fuzz/run.sh 20
+tests/fuzz/run.sh 15
 
 step "Under load, and disturbed in every way"
 tests/chaos/run.sh
