@@ -116,25 +116,19 @@ pub fn next(state: State, event: Event) -> (State, Effect) {
         (S::Busy, E::Overdue) => (S::Killed, Effect::SignalKill),
         (S::Busy, E::Gone) => (S::Vacant, Effect::Lost),
 
-        (
-            S::Retiring,
-            E::Ask | E::SpawnFailed | E::Ready | E::TurnedIdle | E::TurnedBusy | E::Retire,
-        ) => (S::Retiring, Effect::None),
+        (S::Retiring, E::Ask | E::Ready | E::TurnedIdle | E::TurnedBusy | E::Retire) => {
+            (S::Retiring, Effect::None)
+        }
         (S::Retiring, E::Terminate | E::Overdue) => (S::Killed, Effect::SignalTerm),
-        (S::Retiring, E::Gone) => (S::Vacant, Effect::Left),
+        // It may have been told to leave before it was forked.
+        (S::Retiring, E::SpawnFailed | E::Gone) => (S::Vacant, Effect::Left),
 
         (
             S::Killed,
-            E::Ask
-            | E::SpawnFailed
-            | E::Ready
-            | E::TurnedIdle
-            | E::TurnedBusy
-            | E::Retire
-            | E::Terminate,
+            E::Ask | E::Ready | E::TurnedIdle | E::TurnedBusy | E::Retire | E::Terminate,
         ) => (S::Killed, Effect::None),
         (S::Killed, E::Overdue) => (S::Killed, Effect::SignalKill),
-        (S::Killed, E::Gone) => (S::Vacant, Effect::Left),
+        (S::Killed, E::SpawnFailed | E::Gone) => (S::Vacant, Effect::Left),
     }
 }
 
@@ -166,6 +160,18 @@ mod tests {
     fn a_dead_worker_always_leaves_its_slot() {
         for state in STATES {
             assert_eq!(next(state, Event::Gone).0, State::Vacant, "{state:?}");
+        }
+    }
+
+    /// Whatever it has been told meanwhile.
+    #[test]
+    fn a_worker_that_could_not_be_forked_leaves_its_slot() {
+        for state in [State::Starting, State::Retiring, State::Killed] {
+            assert_eq!(
+                next(state, Event::SpawnFailed).0,
+                State::Vacant,
+                "{state:?}"
+            );
         }
     }
 
