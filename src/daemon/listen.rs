@@ -15,6 +15,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Gid, Pid, Uid, fchownat};
+use preforkd_sys::orphans::{self, Holder};
 use preforkd_sys::{acl, children};
 use std::fs::Permissions;
 use std::io;
@@ -359,7 +360,10 @@ fn tcp(pool: &config::Pool, written: &Listen, address: SocketAddr) -> nix::Resul
         // A bare port means IPv4 as well; a given IPv6 address means what it says.
         setsockopt(&socket, Ipv6V6Only, &!matches!(written, Listen::Port(_)))?;
     }
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    let socket = match bind(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Err(Errno::EADDRINUSE) => of_orphans(pool, address).ok_or(Errno::EADDRINUSE)?,
+        other => other.map(|()| socket)?,
+    };
     listen(&socket, backlog(pool))?;
     Ok(Listener {
         socket,
@@ -451,6 +455,25 @@ pub fn control(path: Option<&Path>, before: Option<OwnedFd>) -> Result<Option<Li
         file,
         parking: None,
     }))
+}
+
+/// The socket that the workers of a master that was killed still have on an address of `pool`, with whoever waits there.
+/// A master that lives has it itself, and it is taken from no other user's processes.
+fn of_orphans(pool: &config::Pool, address: SocketAddr) -> Option<OwnedFd> {
+    let identity = pool.identity.as_ref();
+    let user = identity.map_or_else(Uid::effective, |identity| identity.uid);
+    let socket = orphans::listener_on(address, |pid, title| {
+        let is = |what: &str| title.starts_with(&format!("preforkd: {what}"));
+        if (is("pool ") || is("mold ")) && orphans::user_of(pid) == Some(user) {
+            Holder::Orphan
+        } else if is("status service") {
+            Holder::Leaving
+        } else {
+            Holder::Owner
+        }
+    })?;
+    tracing::info!("taking over {address} from the workers of a master that is dead");
+    Some(socket)
 }
 
 /// Removes a socket of this kind that nobody listens on any more.

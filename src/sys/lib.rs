@@ -17,6 +17,7 @@
 //! * [`scoreboard`]: what the workers are doing, in shared memory; [`board`]: its layout, and reading it; `reporter`:
 //!   what a worker writes to it; `tally`: what it counts of the pool as a whole
 //! * [`queue`]: how many connections wait on a listening socket
+//! * [`orphans`]: the socket that the workers of a dead master still have
 //! * [`privileges`]: becoming a pool's user for good
 //! * [`acl`]: who may use a file besides its owner and group
 //! * [`title`]: the name in `ps`
@@ -32,6 +33,7 @@ pub mod fds;
 pub mod fork;
 pub mod handover;
 pub mod limits;
+pub mod orphans;
 pub mod parking;
 pub mod privileges;
 pub mod program;

@@ -1,12 +1,16 @@
 //! What holds for all pools together: how many workers, and what happens when they crash.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 
-use crate::support::setup::{PROBE, Setup};
+use crate::support::daemon::{Daemon, Turn};
+use crate::support::load::{Load, burst_served};
+use crate::support::setup::{PROBE, Setup, is_root};
 use crate::support::wait::until;
 
 #[test]
@@ -96,4 +100,62 @@ fn the_master_has_limits_and_a_priority() {
         let (_, fields) = stat.rsplit_once(") ").expect("its form");
         assert_eq!(fields.split(' ').nth(16), Some("-3"));
     }
+}
+
+/// What there are no descriptors for is not started, and is tried again; what runs goes on.
+#[test]
+fn a_master_without_descriptors_goes_on_with_what_it_has() {
+    let mut daemon = Setup::new()
+        .global("rlimit_files = 70")
+        .pool("hello", "app = hello\npm = static\npm.max_children = 60")
+        .start();
+    daemon.wait_for_line("ERROR: [pool hello] fork() failed: Too many open files");
+    daemon.wait_for_line(
+        "ERROR: [pool hello] cannot start: 2 failure(s) in a row, trying again in 0.2 seconds",
+    );
+    let address = daemon.address("hello");
+    burst_served(&address, 20, "/");
+    let count = daemon.workers("hello").len();
+    assert!((5..60).contains(&count), "{count}");
+    // Whoever dies makes room for another.
+    let worker = daemon.workers("hello").remove(0);
+    worker.signal(Signal::SIGKILL);
+    until("another takes its place", || {
+        !worker.runs() && daemon.workers("hello").len() == count
+    });
+    assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
+}
+
+/// A user with as many processes as he may have cannot fork: his mold says so, and his workers go on.
+#[test]
+fn a_pool_whose_user_has_no_processes_left_goes_on_with_what_it_has() {
+    if !is_root() {
+        return;
+    }
+    // Nobody else's, so that nobody else's processes count.
+    let pool = "user = 42421\ngroup = 42421\npm = dynamic\npm.max_children = 20\npm.start_servers = 2\n\
+                pm.min_spare_servers = 2\npm.max_spare_servers = 4\nlisten.mode = 0666";
+    let setup = Setup::new().wsgi("probe", PROBE, pool);
+    let configuration = setup.write();
+    let mut command = Command::new("/usr/bin/prlimit");
+    command
+        .arg("--nproc=7")
+        .arg(env!("CARGO_BIN_EXE_preforkd"))
+        .args([
+            OsStr::new("-F"),
+            OsStr::new("-y"),
+            configuration.as_os_str(),
+        ])
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null());
+    let daemon = Daemon::launch(setup.folder, &mut command, Turn::shared()).ready();
+    daemon.wait_for_workers("probe", 2);
+    let address = daemon.address("probe");
+    let load = Load::start(&address, 12, "/slow?ms=100");
+    daemon.wait_for_line("ERROR: [pool probe] the mold could not fork");
+    daemon.wait_for_line("ERROR: [pool probe] cannot start: 2 failure(s) in a row");
+    let outcome = load.stop();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.served > 0);
+    assert!(daemon.workers("probe").len() < 7);
 }
