@@ -87,7 +87,7 @@ impl Master {
             self.settle_reload();
             self.settle_elders();
             self.settle_status();
-            if !self.announced && self.pools.values().all(Pool::is_decided) {
+            if !self.announced && self.has_come_up() {
                 self.announced = true;
                 if self.is_successor {
                     self.upgraded();
@@ -142,6 +142,18 @@ impl Master {
                 self.take_signals();
             }
         }
+    }
+
+    /// Whether all pools serve, or have failed to. At a start that is told when the first worker of each does; who takes
+    /// the place of another program is judged as a reload is, by all the first workers.
+    fn has_come_up(&self) -> bool {
+        self.pools.values().all(|pool| {
+            if self.is_successor {
+                pool.standing() != Standing::Coming
+            } else {
+                pool.is_decided()
+            }
+        })
     }
 
     /// Whether it has taken the place of another program, and it is not known yet what has come of that.

@@ -201,9 +201,8 @@ fn start(
         // Who died while the program before turned into this one: it had the signal of that.
         master.reap();
         master.notifier.resume();
-    } else {
-        master.notifier.may_take(timeout(start));
     }
+    master.notifier.may_take(timeout(start));
     master.status.renew();
     log::ready();
     tracing::info!("fpm is running, pid {}", std::process::id());

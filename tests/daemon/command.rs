@@ -345,6 +345,35 @@ fn who_waits_is_told_by_the_new_program() {
     );
 }
 
+/// Each worker imports it, one after another.
+const ONE_AFTER_ANOTHER: &str = r#"
+import fcntl, os, time
+
+with open(os.path.join(os.path.dirname(__file__), "lock"), "r+") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    time.sleep(0.3)
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+"#;
+
+/// Not by its first worker alone.
+#[test]
+fn a_new_program_is_judged_when_all_its_first_workers_are_ready() {
+    let setup = Setup::new().global(CONTROL);
+    setup.folder.writable("orderly-code");
+    let lock = setup.folder.write("orderly-code/lock", "");
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).expect("it is ours");
+    let lines = "pm = static\npm.max_children = 3\nwsgi.preload = no";
+    let daemon = crate::upgrade::start(setup.wsgi("orderly", ONE_AFTER_ANOTHER, lines));
+    daemon.wait_for_workers("orderly", 3);
+    crate::upgrade::install(daemon.folder.root());
+    let (code, text) = run(&daemon, None);
+    let expected = "[pool orderly] generation 2 has taken over\n";
+    assert_eq!((code, text.as_str()), (Some(0), expected));
+}
+
 #[test]
 fn a_master_that_ends_says_so_and_one_that_is_not_there_is_missed() {
     let mut daemon = Setup::new()
