@@ -521,7 +521,7 @@ impl Worker {
         self.exchange = Some(exchange);
         let now = self.end();
         application.ended();
-        self.wear(application.process());
+        self.wear(application);
         now
     }
 
@@ -559,9 +559,10 @@ impl Worker {
     }
 
     /// Asks to be replaced when it is time. What cannot be said now is said after the next request.
-    fn wear(&mut self, process: u32) {
+    fn wear(&mut self, application: &impl Application) {
         let Some(wear) = &mut self.wear else { return };
-        let message = match wear.look(self.reporter.requests(), process) {
+        let requests = self.reporter.requests();
+        let message = match wear.look(requests, || application.process()) {
             None => return,
             Some(Worn::Requests) => FromWorker::WornOut,
             Some(Worn::Memory(memory)) => FromWorker::Outgrown { memory },

@@ -39,8 +39,8 @@ impl Wear {
         })
     }
 
-    /// Whether the worker is worn out, after `requests` requests. `pid` is the process that its application is in.
-    pub(crate) fn look(&mut self, requests: u64, pid: u32) -> Option<Worn> {
+    /// Whether the worker is worn out, after `requests` requests. `process` tells the one that its application is in.
+    pub(crate) fn look(&mut self, requests: u64, process: impl Fn() -> u32) -> Option<Worn> {
         if self.max_requests > 0 && requests >= self.max_requests {
             return Some(Worn::Requests);
         }
@@ -48,7 +48,11 @@ impl Wear {
             return None;
         }
         let begun = clock::now();
-        if begun < self.pause || self.resident(pid)? <= self.max_memory {
+        if begun < self.pause {
+            return None;
+        }
+        let pid = process();
+        if self.resident(pid)? <= self.max_memory {
             return None;
         }
         let private = memory::private(pid);
@@ -76,22 +80,22 @@ mod tests {
     fn requests_wear_out_and_without_a_limit_nothing_does() {
         assert!(Wear::new(0, 0).is_none());
         let mut wear = Wear::new(3, 0).unwrap();
-        assert_eq!(wear.look(2, 0), None);
-        assert_eq!(wear.look(3, 0), Some(Worn::Requests));
-        assert_eq!(wear.look(4, 0), Some(Worn::Requests));
+        assert_eq!(wear.look(2, || 0), None);
+        assert_eq!(wear.look(3, || 0), Some(Worn::Requests));
+        assert_eq!(wear.look(4, || 0), Some(Worn::Requests));
     }
 
     #[test]
     fn memory_wears_out_and_is_not_measured_all_the_time() {
         let me = std::process::id();
-        assert_eq!(Wear::new(0, 1 << 40).unwrap().look(1, me), None);
+        assert_eq!(Wear::new(0, 1 << 40).unwrap().look(1, || me), None);
         let mut wear = Wear::new(0, MIB).unwrap();
-        let Some(Worn::Memory(private)) = wear.look(1, me) else {
+        let Some(Worn::Memory(private)) = wear.look(1, || me) else {
             panic!("a process of tests has more than a MiB");
         };
         assert!(private > MIB);
-        assert_eq!(wear.look(2, me), None, "it was measured just now");
+        assert_eq!(wear.look(2, || me), None, "it was measured just now");
         wear.pause = 0;
-        assert!(wear.look(3, me).is_some());
+        assert!(wear.look(3, || me).is_some());
     }
 }
