@@ -11,8 +11,10 @@
 
 use crate::pairs::{self, Params};
 use crate::record::{
-    self, HEADER, Header, KEEP_CONNECTION, MANAGEMENT, ProtocolStatus, RESPONDER, VERSION, kind,
+    self, AUTHORIZER, FILTER, HEADER, Header, KEEP_CONNECTION, MANAGEMENT, ProtocolStatus,
+    RESPONDER, VERSION, kind,
 };
+use crate::request::ID;
 use std::ops::Range;
 use thiserror::Error;
 
@@ -60,7 +62,8 @@ pub enum Error {
 pub enum Event {
     /// The parameters of a new request are complete: see [`Receiver::head`] and [`Receiver::params`].
     Request,
-    /// A piece of the body; see [`Receiver::bytes`].
+    /// A piece of the body; see [`Receiver::bytes`]. The body of a filter, which is two streams, comes as the records that
+    /// carry them, with the id that a relay uses.
     Body(Range<usize>),
     /// The body is complete.
     BodyEnd,
@@ -100,6 +103,8 @@ pub struct Receiver {
     limits: Limits,
     /// What `GET_VALUES` is told as `FCGI_MAX_CONNS` and `FCGI_MAX_REQS`.
     capacity: u32,
+    /// Whether other roles than that of a responder are served.
+    all_roles: bool,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -119,6 +124,7 @@ impl Receiver {
         Self {
             limits,
             capacity,
+            all_roles: false,
             buffer: vec![0; BUFFER],
             start: 0,
             end: 0,
@@ -129,6 +135,11 @@ impl Receiver {
             content: 0,
             padding: 0,
         }
+    }
+
+    /// Takes requests for the other roles as well from now on: authorizer and filter.
+    pub fn serve_all_roles(&mut self) {
+        self.all_roles = true;
     }
 
     /// Forgets everything: a new connection begins.
@@ -227,7 +238,10 @@ impl Receiver {
         loop {
             let Some(record) = self.current else {
                 if self.skip_padding() && self.read_header()? {
-                    continue;
+                    match self.pass_header() {
+                        Some(event) => return Ok(Some(event)),
+                        None => continue,
+                    }
                 }
                 return Ok(None);
             };
@@ -277,6 +291,19 @@ impl Receiver {
         self.padding = usize::from(header.padding);
         self.current = Some(header);
         Ok(true)
+    }
+
+    /// Of a filter's streams, the headers are passed on, too.
+    fn pass_header(&mut self) -> Option<Event> {
+        let record = self.current.filter(|_| self.head.role == FILTER)?;
+        let is_stream = matches!(record.kind, kind::STDIN | kind::DATA);
+        if self.phase != Phase::Body || record.id != self.head.id || !is_stream {
+            return None;
+        }
+        let range = self.start - HEADER..self.start;
+        let header = record::header(record.kind, ID, record.content);
+        self.buffer[range.clone()].copy_from_slice(&header);
+        Some(Event::Body(range))
     }
 
     /// What can be said against a record from its header alone.
@@ -337,20 +364,25 @@ impl Receiver {
                 self.params
                     .check(self.limits.pairs, self.limits.name)
                     .map_err(Error::Malformed)?;
-                self.phase = Phase::Body;
+                self.phase = match self.head.role {
+                    AUTHORIZER => Phase::Answering,
+                    _ => Phase::Body,
+                };
                 Ok(Some(Event::Request))
             }
             kind::PARAMS => {
                 self.params.extend(&self.buffer[range]);
                 Ok(None)
             }
-            kind::STDIN if self.phase != Phase::Body => Ok(None),
-            kind::STDIN if record.content == 0 => {
+            kind::STDIN | kind::DATA if self.phase != Phase::Body => Ok(None),
+            kind::STDIN if record.content == 0 && self.head.role == FILTER => Ok(None),
+            kind::DATA if self.head.role != FILTER => Ok(None),
+            kind::STDIN | kind::DATA if record.content == 0 => {
                 self.phase = Phase::Answering;
                 Ok(Some(Event::BodyEnd))
             }
-            kind::STDIN => Ok(Some(Event::Body(range))),
-            // FCGI_DATA, which only filters are sent, and types to come.
+            kind::STDIN | kind::DATA => Ok(Some(Event::Body(range))),
+            // Types to come.
             _ => Ok(None),
         }
     }
@@ -360,7 +392,9 @@ impl Receiver {
         let role = u16::from_be_bytes([body[0], body[1]]);
         let keep = body[2] & KEEP_CONNECTION != 0;
         let refusal = match self.phase {
-            Phase::Idle if role == RESPONDER => {
+            Phase::Idle
+                if role == RESPONDER || self.all_roles && matches!(role, AUTHORIZER | FILTER) =>
+            {
                 self.head = Head { id, role, keep };
                 self.params.clear();
                 self.phase = Phase::Params;

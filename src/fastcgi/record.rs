@@ -25,6 +25,8 @@ pub mod kind {
     pub const STDOUT: u8 = 6;
     /// `FCGI_STDERR`
     pub const STDERR: u8 = 7;
+    /// `FCGI_DATA`
+    pub const DATA: u8 = 8;
     /// `FCGI_GET_VALUES`
     pub const GET_VALUES: u8 = 9;
     /// `FCGI_GET_VALUES_RESULT`
@@ -35,6 +37,12 @@ pub mod kind {
 
 /// The role of a responder (`FCGI_RESPONDER`), the one that web servers ask for.
 pub const RESPONDER: u16 = 1;
+
+/// The role of a program that says who may see what (`FCGI_AUTHORIZER`): it gets no body.
+pub const AUTHORIZER: u16 = 2;
+
+/// The role of a program that changes a file (`FCGI_FILTER`): it gets a body, and then the file (`FCGI_DATA`).
+pub const FILTER: u16 = 3;
 
 /// The flag that asks to keep the connection after the request (`FCGI_KEEP_CONN`).
 pub const KEEP_CONNECTION: u8 = 1;

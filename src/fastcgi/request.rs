@@ -4,7 +4,7 @@
 //! again to a program that has not read it.
 
 use crate::pairs::{self, Params};
-use crate::record::{self, HEADER, Header, KEEP_CONNECTION, VERSION, kind};
+use crate::record::{self, HEADER, KEEP_CONNECTION, kind};
 
 /// The id of the one request on a connection.
 pub const ID: u16 = 1;
@@ -21,8 +21,11 @@ const FORGED: &[u8] = b"HTTP_PROXY";
 /// The bytes of a request on their way to the program.
 #[derive(Debug, Default)]
 pub struct Request {
+    /// Room, which only grows: it is not cleared for each piece of a large body.
     bytes: Vec<u8>,
-    /// Bytes of the head, at the front until all of it has been sent and something is added.
+    /// Bytes of it that are used.
+    end: usize,
+    /// Bytes of the head, at the front until all of it has been sent and a piece is added.
     head: usize,
     /// Bytes at the front that have been sent.
     sent: usize,
@@ -32,13 +35,11 @@ impl Request {
     /// Begins a request, for which the connection is to be kept. What was not sent of the one before is forgotten.
     /// `HTTP_PROXY` is left out.
     pub fn begin(&mut self, role: u16, params: &Params) {
-        self.bytes.clear();
+        self.end = 0;
         self.sent = 0;
         let [high, low] = role.to_be_bytes();
-        self.record(
-            kind::BEGIN_REQUEST,
-            &[high, low, KEEP_CONNECTION, 0, 0, 0, 0, 0],
-        );
+        let begin = [high, low, KEEP_CONNECTION, 0, 0, 0, 0, 0];
+        self.record(kind::BEGIN_REQUEST, &begin);
         let mut rest = params.as_bytes();
         let mut from = rest;
         while let Some((name, _, after)) = pairs::split_first(rest) {
@@ -55,42 +56,53 @@ impl Request {
         }
         self.params(&from[..from.len() - rest.len()]);
         self.end(kind::PARAMS);
-        self.head = self.bytes.len();
+        self.head = self.end;
     }
 
-    /// Forgets all but the head, and that it was sent. To be called before anything was added that was sent apart.
+    /// Forgets all but the head, and that it was sent. To be called before a piece was added.
     pub fn rewind(&mut self) {
-        self.bytes.truncate(self.head);
+        self.end = self.head;
         self.sent = 0;
     }
 
-    /// Adds what `fill` writes to a stream: at most [`PIECE`] bytes, none for nothing. Returns what `fill` does.
+    /// Adds what `fill` writes, at most [`PIECE`] bytes, to a stream, when all before it has been sent. Returns how much
+    /// that was.
     ///
     /// # Errors
     /// Those of `fill`.
     pub fn piece<E>(
         &mut self,
         stream: u8,
-        fill: impl FnOnce(&mut [u8]) -> Result<Option<usize>, E>,
-    ) -> Result<Option<usize>, E> {
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
         self.forget_sent();
-        let at = self.bytes.len();
-        self.bytes.resize(at + HEADER + PIECE, 0);
-        let filled = fill(&mut self.bytes[at + HEADER..]);
-        let length = *filled.as_ref().ok().and_then(Option::as_ref).unwrap_or(&0);
-        match u16::try_from(length) {
-            Ok(content @ 1..) => {
-                self.bytes.truncate(at + HEADER + length);
-                self.bytes[at..at + HEADER].copy_from_slice(&record::header(stream, ID, content));
-            }
-            Ok(0) | Err(_) => self.bytes.truncate(at),
+        let at = self.end;
+        let length = fill(self.room(at + HEADER, PIECE))?;
+        if let Ok(content @ 1..) = u16::try_from(length) {
+            self.append(&record::header(stream, ID, content));
+            self.end += length;
         }
-        filled
+        Ok(length)
+    }
+
+    /// Adds what `fill` writes, at most [`PIECE`] bytes of records, when all before it has been sent. Returns how much that
+    /// was.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn records<E>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.forget_sent();
+        let length = fill(self.room(self.end, PIECE))?;
+        self.end += length;
+        Ok(length)
     }
 
     /// Ends a stream.
     pub fn end(&mut self, stream: u8) {
-        self.bytes.extend_from_slice(&record::header(stream, ID, 0));
+        self.append(&record::header(stream, ID, 0));
     }
 
     /// Gives the request up.
@@ -101,7 +113,7 @@ impl Request {
     /// The bytes to send next.
     #[must_use]
     pub fn unsent(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        &self.bytes[self.sent..self.end]
     }
 
     /// Marks the first `count` bytes of [`Self::unsent`] as sent.
@@ -116,8 +128,8 @@ impl Request {
     }
 
     fn forget_sent(&mut self) {
-        if self.sent == self.bytes.len() {
-            self.bytes.clear();
+        if self.sent == self.end {
+            self.end = 0;
             self.sent = 0;
             self.head = 0;
         }
@@ -131,15 +143,23 @@ impl Request {
     }
 
     fn record(&mut self, kind: u8, content: &[u8]) {
-        let header = Header {
-            version: VERSION,
-            kind,
-            id: ID,
-            content: u16::try_from(content.len()).expect("it was cut to fit a record"),
-            padding: 0,
-        };
-        self.bytes.extend_from_slice(&header.encode());
-        self.bytes.extend_from_slice(content);
+        let length = u16::try_from(content.len()).expect("it was cut to fit a record");
+        self.append(&record::header(kind, ID, length));
+        self.append(content);
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let at = self.end;
+        self.room(at, bytes.len()).copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    fn room(&mut self, at: usize, length: usize) -> &mut [u8] {
+        let end = at + length;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        &mut self.bytes[at..end]
     }
 }
 
@@ -147,7 +167,7 @@ impl Request {
 mod tests {
     use super::*;
     use crate::receiver::{Event, Limits, Receiver};
-    use crate::record::RESPONDER;
+    use crate::record::{Header, RESPONDER};
 
     fn params(pairs: &[(&[u8], Vec<u8>)]) -> Params {
         let mut bytes = Vec::new();
@@ -194,11 +214,11 @@ mod tests {
         for text in [&b"one"[..], b"two"] {
             let fill = |space: &mut [u8]| {
                 space[..3].copy_from_slice(text);
-                Ok::<_, ()>(Some(3))
+                Ok::<_, ()>(3)
             };
-            assert_eq!(request.piece(kind::STDIN, fill), Ok(Some(3)));
+            assert_eq!(request.piece(kind::STDIN, fill), Ok(3));
         }
-        assert_eq!(request.piece(kind::STDIN, |_| Ok::<_, ()>(None)), Ok(None));
+        assert_eq!(request.piece(kind::STDIN, |_| Ok::<_, ()>(0)), Ok(0));
         assert_eq!(request.piece(kind::STDIN, |_| Err(7)), Err(7));
         request.end(kind::STDIN);
         all.extend_from_slice(request.unsent());

@@ -158,6 +158,11 @@ impl Exchange {
         self.head.as_ref().map_or(b"", AnswerHead::lines)
     }
 
+    /// Takes requests for all roles from now on, not a responder's alone.
+    pub fn serve_all_roles(&mut self) {
+        self.receiver.serve_all_roles();
+    }
+
     /// How to wait from now on.
     pub fn set_blocking(&mut self, blocking: Blocking) {
         self.blocking = blocking;

@@ -67,6 +67,11 @@ pub trait Application {
         std::process::id()
     }
 
+    /// Whether it serves the roles of an authorizer and a filter, besides that of a responder.
+    fn serves_all_roles(&self) -> bool {
+        false
+    }
+
     /// What becomes readable when the application has to be looked after between requests by [`Self::prepare`].
     fn news(&self) -> Option<BorrowedFd<'_>> {
         None

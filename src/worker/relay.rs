@@ -12,7 +12,8 @@
 //!   reset before any answer, when nothing but the head had been sent, says that the end of the parameters was not read.
 //!   So the body is held back until the head has been read.
 //! * A request without a body is sent in one piece with the end of its body. Then a reset may also say that only that
-//!   end was not read: a program that has been seen to leave it unread while it answers has perhaps begun.
+//!   end was not read, as php-cgi does not: it counts if the program has been seen to read that before it answers, or has
+//!   ended in good order.
 //!
 //! # Layout
 //! * [`listener`]: the socket that the program listens on
@@ -49,6 +50,18 @@ const ABORT: Duration = Duration::from_secs(2);
 /// How long it then has to come back for another connection, before it is ended.
 const RETURN: Duration = Duration::from_secs(10);
 
+/// Requests that are watched closely for [`ReadsAll`].
+const WATCHED: u8 = 16;
+
+/// Whether a program reads the end of an empty body before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadsAll {
+    /// It has been seen to.
+    Yes,
+    /// It has not been seen to; so many further requests are watched closely.
+    Unknown(u8),
+}
+
 /// The relay of a worker. Dropping it ends the program.
 #[derive(Debug)]
 pub struct Relay {
@@ -59,8 +72,8 @@ pub struct Relay {
     answer: Answer,
     /// Whether something of the answer has been handed on.
     answered: bool,
-    /// Whether the program reads the end of an empty body before it has answered; None until that was seen.
-    reads_all: Option<bool>,
+    /// Whether the program reads the end of an empty body before it answers.
+    reads_all: ReadsAll,
 }
 
 impl Relay {
@@ -76,7 +89,7 @@ impl Relay {
             request: Request::default(),
             answer: Answer::default(),
             answered: false,
-            reads_all: None,
+            reads_all: ReadsAll::Unknown(WATCHED),
         })
     }
 
@@ -86,6 +99,7 @@ impl Relay {
         for _ in 0..TRIES {
             self.request.rewind();
             self.answered = false;
+            let is_used = self.connection.is_some() && self.life.is_serving();
             if self.connection.is_none() {
                 self.life
                     .settle_for_request(&mut self.connection)
@@ -97,7 +111,7 @@ impl Relay {
                     Fault::Program(format!("the program cannot be connected to: {error}"))
                 })?);
             }
-            if self.converse(exchange, has_body)? {
+            if self.converse(exchange, has_body, is_used)? {
                 self.life.has_served();
                 return Ok(());
             }
@@ -157,6 +171,10 @@ impl Application for Relay {
             self.fail(&mut exchange, fault);
         }
         exchange
+    }
+
+    fn serves_all_roles(&self) -> bool {
+        true
     }
 
     fn news(&self) -> Option<BorrowedFd<'_>> {

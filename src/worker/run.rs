@@ -169,6 +169,9 @@ impl Worker {
         if access.as_ref().is_some_and(AccessLog::needs_head) {
             exchange.keep_heads();
         }
+        if application.serves_all_roles() {
+            exchange.serve_all_roles();
+        }
         Ok(Self {
             control,
             listener,

@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{
-    ABORT_REQUEST, Address, KEEP_CONN, PARAMS, RESPONDER, Request, STDERR, STDIN, STDOUT, begin,
-    record,
+    ABORT_REQUEST, Address, DATA, END_REQUEST, KEEP_CONN, PARAMS, RESPONDER, Request, STDERR,
+    STDIN, STDOUT, begin, record,
 };
 use crate::support::load::Load;
 use crate::support::process::{self, Process};
@@ -184,6 +184,25 @@ fn a_program_gets_its_surroundings_and_nothing_else() {
     assert!(params.contains("SERVER_NAME=localhost") && !params.contains("PROXY"));
 }
 
+/// A program that reads ahead has either read all of a request or, as far as that matters, nothing of it.
+#[test]
+fn a_request_that_was_not_read_is_sent_again_however_the_program_ended() {
+    let (daemon, address) = one_worker("");
+    let mut kept = address.connect().expect("the pool listens");
+    let mut ask = |path: &str| {
+        kept.send(&Request::get(path).bytes(1, KEEP_CONN))
+            .expect("it is open");
+        let answer = kept.answer().expect("the pool answers");
+        assert_eq!(answer.status, 200, "{path}");
+    };
+    // Once it can be seen that the program reads ahead.
+    ask("/slow?s=0.1");
+    ask("/last?status=3&s=0.2");
+    ask("/slow?s=0");
+    daemon.wait_for_line("the program * exited with code 3 between two requests");
+    assert_eq!(begun(&daemon, "GET /slow?s=0"), 1);
+}
+
 /// Whatever its last request did to it.
 #[test]
 fn a_program_that_ends_between_two_requests_costs_none() {
@@ -267,7 +286,7 @@ fn half_an_answer_is_never_taken_for_a_whole_one() {
 #[test]
 fn recycling_under_load_loses_nothing() {
     let daemon = pool(2, "", "pm.max_requests = 7").start();
-    let load = Load::start(&daemon.address("program"), 4, "/last?status=1");
+    let load = Load::start(&daemon.address("program"), 4, "/last?status=0");
     until("many programs and many workers have ended", || {
         daemon.lines_like("has started program").len() > 60
     });
@@ -396,6 +415,39 @@ fn requests_are_answered_while_others_are_slow() {
         assert!(from.elapsed() < Duration::from_millis(1500));
         assert_eq!(slow.join().expect("a client does not panic"), "slow");
     });
+}
+
+#[test]
+fn all_roles_are_served() {
+    let (_daemon, address) = one_worker("");
+    let pairs = Request::get("/role").pairs();
+    let stream = |kind, content: &[u8]| {
+        let content = record(kind, 1, content, 1);
+        [content, record(kind, 1, b"", 0)].concat()
+    };
+    let params = stream(PARAMS, &pairs);
+    let form = stream(STDIN, b"form");
+    for (role, rest, expected) in [
+        (1, form.clone(), "1 ['form']"),
+        (2, Vec::new(), "2 []"),
+        (
+            3,
+            [form, stream(DATA, b"file")].concat(),
+            "3 ['form', 'file']",
+        ),
+        (1, record(STDIN, 1, b"", 0), "1 ['']"),
+    ] {
+        let mut kept = address.connect().expect("the pool listens");
+        for _ in 0..2 {
+            let bytes = [begin(1, role, KEEP_CONN), params.clone(), rest.clone()].concat();
+            kept.send(&bytes).expect("it is open");
+            assert_eq!(kept.answer().expect("the pool answers").text(), expected);
+        }
+    }
+    let mut connection = address.connect().expect("the pool listens");
+    connection.send(&begin(1, 4, 0)).expect("it is open");
+    let end = connection.record().expect("it is refused");
+    assert_eq!((end.kind, end.content[4]), (END_REQUEST, 3));
 }
 
 #[test]

@@ -188,6 +188,60 @@ fn a_request_given_up_is_told_from_one_that_is_followed_by_another() {
 }
 
 #[test]
+fn other_roles_are_served_where_they_are_wanted() {
+    let begin = |role| record(kind::BEGIN_REQUEST, 9, &[0, role, 1, 0, 0, 0, 0, 0], 0);
+    let pairs = b"\x01\x01AB";
+    let head = |role| {
+        [
+            begin(role),
+            record(kind::PARAMS, 9, pairs, 3),
+            record(kind::PARAMS, 9, b"", 0),
+        ]
+        .concat()
+    };
+    let body = [
+        record(kind::STDIN, 9, b"form", 5),
+        record(kind::STDIN, 9, b"", 1),
+        record(kind::DATA, 9, b"file", 0),
+        record(kind::DATA, 9, b"", 0),
+    ]
+    .concat();
+    let expected = [
+        record(kind::STDIN, 1, b"form", 0),
+        record(kind::STDIN, 1, b"", 0),
+        record(kind::DATA, 1, b"file", 0),
+        record(kind::DATA, 1, b"", 0),
+    ]
+    .concat();
+    // What a web server may send to an authorizer all the same.
+    let extra = record(kind::STDIN, 9, b"", 0);
+    for (role, bytes, passed) in [
+        (2, [head(2), extra].concat(), &[][..]),
+        (3, [head(3), body].concat(), &expected),
+    ] {
+        for piece in [1, 5, 1000] {
+            let mut receiver = Receiver::new(Limits::default(), 4);
+            receiver.serve_all_roles();
+            let (mut seen, mut begun) = (Vec::new(), false);
+            for piece in bytes.chunks(piece) {
+                receiver.space()[..piece.len()].copy_from_slice(piece);
+                receiver.filled(piece.len());
+                while let Some(event) = receiver.next().unwrap() {
+                    match event {
+                        Event::Request => begun = receiver.head().role == role,
+                        Event::Body(range) => seen.extend_from_slice(receiver.bytes(range)),
+                        Event::BodyEnd => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            assert!(begun && receiver.body_complete(), "{role}");
+            assert_eq!(seen, passed, "{role}");
+        }
+    }
+}
+
+#[test]
 fn another_role_is_refused() {
     let seen = feed(
         &record(kind::BEGIN_REQUEST, 9, &[0, 2, 0, 0, 0, 0, 0, 0], 0),

@@ -79,6 +79,8 @@ pub(super) struct Life {
     /// Readable when a program has ended, or when there is to be none any more.
     news: Epoll,
     running: Option<Running>,
+    /// A program that has ended with a request, and how.
+    ended: Option<(Pid, Death)>,
     /// Why there is to be no program any more.
     failure: Option<io::Error>,
     /// What makes that news.
@@ -100,6 +102,7 @@ impl Life {
             control,
             news: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             running: None,
+            ended: None,
             failure: None,
             gave_up: None,
             pid: Arc::default(),
@@ -139,8 +142,9 @@ impl Life {
             if let Some((running, death)) = self.bury() {
                 if idle {
                     *connection = None;
-                } else if self.has_accepted(&running) {
+                } else if connection.is_some() && self.has_accepted(&running) {
                     // Its answer, or its end, is to be read from the connection that it took.
+                    self.ended = Some((running.program.pid, death));
                     return Ok(true);
                 }
                 self.judge(&running, death)?;
@@ -185,11 +189,19 @@ impl Life {
         }
     }
 
+    /// Whether the program that runs has answered.
+    pub(super) fn is_serving(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.served)
+    }
+
     /// The program has ended its connection. Returns how it has ended itself; None when it goes on.
     pub(super) fn autopsy(&mut self) -> Option<(Pid, Death)> {
+        let ended = self.ended.take();
         self.wait_for_end(DYING);
-        let (running, death) = self.bury()?;
-        Some((running.program.pid, death))
+        match self.bury() {
+            Some((running, death)) => Some((running.program.pid, death)),
+            None => ended,
+        }
     }
 
     /// Ends a program that is of no use any more, if it has not ended itself, and says why; another one will be started.

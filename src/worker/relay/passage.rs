@@ -1,6 +1,6 @@
 //! One request on its way to the program, and its answer on its way back.
 
-use super::Relay;
+use super::{ReadsAll, Relay};
 use crate::deadline::Deadline;
 use crate::exchange::{self, Exchange, TRANSFER};
 use nix::errno::Errno;
@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
 use preforkd_fastcgi::answer::{Error as Nonsense, Event};
-use preforkd_fastcgi::record::{ProtocolStatus, kind};
+use preforkd_fastcgi::record::{FILTER, ProtocolStatus, RESPONDER, kind};
 use preforkd_sys::children::Death;
 use preforkd_sys::program::unread;
 use std::io::{self, Write};
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// The pauses between two looks whether a program has read the head of a request that has a body: the first, doubled up
 /// to the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(5));
+
+/// Looks without a pause at whether a program has read all of a request that is watched closely.
+const LOOKS: u8 = 100;
 
 /// Why a request fails.
 #[derive(Debug)]
@@ -69,27 +72,43 @@ struct Flow {
     /// Whether input from the web server is worth a look when the body is complete: it may give the request up.
     watches: bool,
     pause: Duration,
+    /// Whether anything behind the head may have been sent.
+    beyond_head: bool,
+    /// How often a program that may read all before it answers is still looked at for that.
+    looks: u8,
     /// By when the web server must have done its part, while it is waited for.
     deadline: Option<Deadline>,
 }
 
 impl Relay {
-    /// Sends the request and passes the answer on. Returns false when the program has closed the connection and cannot
+    /// Sends the request, on a connection that `is_used` for one before or not, and passes the answer on. Returns false when the program has closed the connection and cannot
     /// have begun with the request.
     pub(super) fn converse(
         &mut self,
         exchange: &mut Exchange,
         has_body: bool,
+        is_used: bool,
     ) -> Result<bool, Fault> {
+        let ends_with_head = !has_body && exchange.head().role == RESPONDER;
+        let looks = match &mut self.reads_all {
+            // One that has yet to accept the connection reads nothing for a while.
+            ReadsAll::Unknown(left @ 1..) if ends_with_head && is_used => {
+                *left -= 1;
+                LOOKS
+            }
+            ReadsAll::Unknown(_) | ReadsAll::Yes => 0,
+        };
         let mut flow = Flow {
             input: if has_body { Input::Head } else { Input::Ended },
             piece: None,
-            simple: !has_body,
+            simple: !has_body && looks == 0,
             watches: true,
             pause: PAUSES.0,
+            beyond_head: ends_with_head,
+            looks,
             deadline: None,
         };
-        if !has_body {
+        if ends_with_head {
             self.request.end(kind::STDIN);
         }
         self.answer.begin();
@@ -103,10 +122,13 @@ impl Relay {
                     return Ok(true);
                 }
                 Output::Closed { reset } => {
-                    self.closed(reset, &flow, has_body)?;
+                    self.closed(reset, &flow, ends_with_head)?;
                     return Ok(false);
                 }
                 Output::Empty | Output::Full => {}
+            }
+            if ends_with_head {
+                self.look_whether_all_is_read();
             }
             let flushed = exchange.try_flush().map_err(Fault::Client)?;
             let is_full = matches!(output, Output::Full);
@@ -134,19 +156,29 @@ impl Relay {
                 }
             }
             match flow.input {
-                Input::Head if self.has_read_head() => flow.input = Input::Body,
+                Input::Head if self.has_read_head() => {
+                    flow.input = Input::Body;
+                    flow.beyond_head = true;
+                }
                 Input::Body => {
-                    let read = self
-                        .request
-                        .piece(kind::STDIN, |space| exchange.try_read_body(space));
-                    match read.map_err(Fault::Client)? {
-                        Some(0) => {
+                    let is_filter = exchange.head().role == FILTER;
+                    let mut is_over = false;
+                    let fill = |space: &mut [u8]| read_body(exchange, space, &mut is_over);
+                    let read = if is_filter {
+                        self.request.records(fill)
+                    } else {
+                        self.request.piece(kind::STDIN, fill)
+                    };
+                    let read = read.map_err(Fault::Client)?;
+                    if is_over {
+                        flow.input = Input::Ended;
+                        if !is_filter {
                             self.request.end(kind::STDIN);
-                            flow.input = Input::Ended;
                         }
-                        Some(_) => flow.deadline = None,
-                        None => return Ok(()),
+                    } else if read == 0 {
+                        return Ok(());
                     }
+                    flow.deadline = None;
                 }
                 Input::Head | Input::Ended | Input::Refused => return Ok(()),
             }
@@ -182,6 +214,20 @@ impl Relay {
         let mut polled = [PollFd::new(connection.as_fd(), PollFlags::empty())];
         let _ = poll(&mut polled, PollTimeout::ZERO);
         polled[0].revents().is_some_and(|ready| ready.is_empty())
+    }
+
+    /// Sees whether the program has read the end of the empty body, while it has answered nothing.
+    fn look_whether_all_is_read(&mut self) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        if self.reads_all != ReadsAll::Yes && !self.answer.has_begun() && self.has_read_all() {
+            // In this order: afterwards it may have answered, or ended, and have left the end unread until then.
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            if recv(connection.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN) {
+                self.reads_all = ReadsAll::Yes;
+            }
+        }
     }
 
     /// Hands on what the program answers.
@@ -252,9 +298,6 @@ impl Relay {
     /// The answer is complete: whether the connection can be kept.
     fn end_request(&mut self, has_body: bool, input: Input) {
         let sent = input == Input::Ended && self.request.unsent().is_empty();
-        if !has_body && self.reads_all.is_none() {
-            self.reads_all = Some(self.has_read_all());
-        }
         // Of a body that was not read, the rest would be taken for the next request.
         if !sent || !self.answer.is_clean() || (has_body && !self.has_read_all()) {
             self.connection = None;
@@ -262,20 +305,19 @@ impl Relay {
     }
 
     /// The program has closed the connection before the end of its answer. Passes when it cannot have begun.
-    fn closed(&mut self, reset: bool, flow: &Flow, has_body: bool) -> Result<(), Fault> {
-        let head_only = !self.request.is_head_sent() || (has_body && flow.input == Input::Head);
-        if !self.answer.has_begun() {
-            if !self.request.is_head_sent() || reset && head_only {
-                return Ok(());
-            }
-            if reset && !has_body && self.reads_all == Some(true) {
-                return Ok(());
-            }
+    fn closed(&mut self, reset: bool, flow: &Flow, ends_with_head: bool) -> Result<(), Fault> {
+        let unanswered = !self.answer.has_begun();
+        if unanswered && !self.request.is_head_sent() {
+            return Ok(());
+        }
+        let unread = unanswered && reset;
+        if unread && (!flow.beyond_head || ends_with_head && self.reads_all == ReadsAll::Yes) {
+            return Ok(());
         }
         let end = self.life.autopsy();
         // Who closes a connection and goes on, or ends in good order, has not begun what it has not read whole.
         let orderly = matches!(end, None | Some((_, Death::Exited(0))));
-        if !self.answer.has_begun() && reset && !has_body && orderly {
+        if unread && ends_with_head && orderly {
             return Ok(());
         }
         Err(Fault::Program(match end {
@@ -311,7 +353,10 @@ impl Relay {
         let watches = flow.watches && !awaits_body;
         let from_client = some(wants_body || keeps_body || watches, PollFlags::POLLIN)
             | some(!flushed, PollFlags::POLLOUT);
-        let timeout = if flow.input == Input::Head && all_sent {
+        let timeout = if flow.looks > 0 && self.reads_all != ReadsAll::Yes {
+            flow.looks -= 1;
+            Some(TimeSpec::from_duration(Duration::ZERO))
+        } else if flow.input == Input::Head && all_sent {
             flow.pause = (2 * flow.pause).min(PAUSES.1);
             Some(TimeSpec::from_duration(flow.pause))
         } else if wants_body || !flushed {
@@ -438,6 +483,26 @@ impl Relay {
             }
         }
     }
+}
+
+/// Reads from the body what is there. Sets `is_over` at its end.
+fn read_body(
+    exchange: &mut Exchange,
+    space: &mut [u8],
+    is_over: &mut bool,
+) -> exchange::Result<usize> {
+    let mut filled = 0;
+    while filled < space.len() {
+        match exchange.try_read_body(&mut space[filled..])? {
+            Some(count @ 1..) => filled += count,
+            Some(0) => {
+                *is_over = true;
+                break;
+            }
+            None => break,
+        }
+    }
+    Ok(filled)
 }
 
 /// What a program says on the standard error of a request goes to the log as what it says on its own does.
