@@ -63,7 +63,7 @@ fn ask(script: &str, body: &[u8], first: bool) -> Got {
     for part in body.chunks(30_000) {
         let fill = |space: &mut [u8]| {
             space[..part.len()].copy_from_slice(part);
-            Ok::<_, ()>(Some(part.len()))
+            Ok::<_, ()>(part.len())
         };
         request.piece(kind::STDIN, fill).unwrap();
         bytes.extend_from_slice(request.unsent());
