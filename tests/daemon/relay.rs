@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::unistd::User;
 
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{
@@ -14,8 +16,11 @@ use crate::support::fastcgi::{
 };
 use crate::support::load::Load;
 use crate::support::process::{self, Process};
-use crate::support::setup::Setup;
+use crate::support::setup::{POOL_USER, Setup, is_root};
 use crate::support::wait::until;
+
+/// What can run in a root folder with nothing else in it.
+const CONFINED: &str = include_str!("apps/confined.c");
 
 const PROGRAM: &str = include_str!("apps/program.py");
 
@@ -200,7 +205,9 @@ fn a_request_that_was_not_read_is_sent_again_however_the_program_ended() {
     ask("/last?status=3&s=0.2");
     ask("/slow?s=0");
     daemon.wait_for_line("the program * exited with code 3 between two requests");
-    assert_eq!(begun(&daemon, "GET /slow?s=0"), 1);
+    until("its second program has said so", || {
+        begun(&daemon, "GET /slow?s=0") == 1
+    });
 }
 
 /// Whatever its last request did to it.
@@ -308,7 +315,7 @@ fn a_web_server_that_leaves_gives_the_request_up() {
         .send(&record(ABORT_REQUEST, 1, b"", 0))
         .expect("it is open");
     daemon.wait_for_line("said into stdout: \"aborted\"");
-    connection.expect_end().expect("it is closed");
+    connection.answer().expect_err("there is none");
     assert_eq!(address.get("/pid").expect("the pool answers").status, 200);
     assert_eq!(daemon.lines_like("has started program").len(), 1);
 }
@@ -381,6 +388,68 @@ fn a_program_that_cannot_start_is_told_with_its_last_words() {
             .expect("the other pool answers")
             .status,
         200
+    );
+}
+
+#[test]
+fn a_program_is_confined_with_its_worker() {
+    if !is_root() {
+        return;
+    }
+    let setup = Setup::new();
+    let source = setup.folder.write("confined.c", CONFINED);
+    fs::create_dir_all(setup.folder.path("root/inner")).expect("folders can be made");
+    let compiled = Command::new("cc")
+        .args(["-static", "-O1", "-w", "-o"])
+        .arg(setup.folder.path("root/program"))
+        .arg(source)
+        .status()
+        .expect("there is a C compiler (tests/run.sh installs it)");
+    assert!(compiled.success());
+    let lines =
+        "chroot = @DIR@/root\nchdir = /inner\nexec = /program\npm = static\npm.max_children = 1";
+    let daemon = setup
+        .pool("plain", lines)
+        .pool("dumpable", &format!("{lines}\nprocess.dumpable = yes"))
+        .start();
+    let user = User::from_name(POOL_USER)
+        .expect("users can be looked up")
+        .expect("the pool's user exists");
+    for pool in ["plain", "dumpable"] {
+        for _ in 0..2 {
+            assert_eq!(
+                page(&daemon.address(pool), "/"),
+                format!("/inner {}", user.uid)
+            );
+        }
+        // Its successor, which is connected to anew, too.
+        let program = process::below(daemon.workers(pool)[0].pid).swap_remove(0);
+        program.signal(Signal::SIGKILL);
+        until("it ends", || !program.runs());
+        page(&daemon.address(pool), "/");
+    }
+}
+
+#[test]
+fn a_request_over_its_time_ends_its_program_and_what_that_has_started() {
+    let lines =
+        "request_slowlog_timeout = 1s\nslowlog = @DIR@/slow\nrequest_terminate_timeout = 2s";
+    let daemon = pool(1, "", lines).start();
+    let address = daemon.address("program");
+    let child: i32 = page(&address, "/child").parse().expect("a pid");
+    let child = Process::of(child).expect("it runs");
+    let left = programs(&daemon);
+    assert_eq!(left.len(), 2);
+    let answer = address.get("/slow?s=50").expect("an answer comes");
+    assert_eq!(answer.status, 504);
+    until("all of it ends", || {
+        !child.runs() && !left.iter().any(Process::runs)
+    });
+    assert_eq!(address.get("/pid").expect("the pool answers").status, 200);
+    let slow = fs::read_to_string(daemon.folder.path("slow")).expect("there is a slow log");
+    assert!(
+        slow.contains("request = \"GET /slow?s=50\"\nstate = S"),
+        "{slow}"
     );
 }
 

@@ -1,5 +1,9 @@
 //! What a pool's workers run: exactly one application, and the directives that belong to it.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -116,6 +120,16 @@ impl<'a> PoolChecker<'a, '_> {
             let rule = format!("must be a program; {}: {reason}", path.display());
             self.wrong(&exec.entry, rule);
             return None;
+        } else if let Some(interpreter) = interpreter_of(&path)
+            && let interpreter = inside(root, &interpreter)
+            && let Err(reason) = executable(&interpreter)
+        {
+            let rule = format!(
+                "must be a program; its first line asks for {}: {reason}",
+                interpreter.display()
+            );
+            self.wrong(&exec.entry, rule);
+            return None;
         }
         Some(Exec {
             program: program.clone(),
@@ -177,6 +191,15 @@ impl<'a> PoolChecker<'a, '_> {
             }
         }
     }
+}
+
+/// The program that a script names in its first line, if it is one (execve(2)).
+fn interpreter_of(script: &Path) -> Option<PathBuf> {
+    let mut line = [0; 256];
+    let count = File::open(script).ok()?.read(&mut line).ok()?;
+    let line = line[..count].strip_prefix(b"#!")?.trim_ascii_start();
+    let end = line.iter().position(u8::is_ascii_whitespace)?;
+    Some(OsStr::from_bytes(&line[..end]).into())
 }
 
 fn executable(path: &Path) -> Result<(), String> {

@@ -74,6 +74,8 @@ struct Flow {
     pause: Duration,
     /// Whether anything behind the head may have been sent.
     beyond_head: bool,
+    /// The kernel has said that the connection was reset, which it does once.
+    was_reset: bool,
     /// How often a program that may read all before it answers is still looked at for that.
     looks: u8,
     /// By when the web server must have done its part, while it is waited for.
@@ -105,6 +107,7 @@ impl Relay {
             watches: true,
             pause: PAUSES.0,
             beyond_head: ends_with_head,
+            was_reset: false,
             looks,
             deadline: None,
         };
@@ -122,13 +125,13 @@ impl Relay {
                     return Ok(true);
                 }
                 Output::Closed { reset } => {
-                    self.closed(reset, &flow, ends_with_head)?;
+                    self.closed(reset || flow.was_reset, &flow, ends_with_head)?;
                     return Ok(false);
                 }
                 Output::Empty | Output::Full => {}
             }
             if ends_with_head {
-                self.look_whether_all_is_read();
+                self.look_whether_all_is_read(&mut flow);
             }
             let flushed = exchange.try_flush().map_err(Fault::Client)?;
             let is_full = matches!(output, Output::Full);
@@ -217,15 +220,17 @@ impl Relay {
     }
 
     /// Sees whether the program has read the end of the empty body, while it has answered nothing.
-    fn look_whether_all_is_read(&mut self) {
+    fn look_whether_all_is_read(&mut self, flow: &mut Flow) {
         let Some(connection) = &self.connection else {
             return;
         };
         if self.reads_all != ReadsAll::Yes && !self.answer.has_begun() && self.has_read_all() {
             // In this order: afterwards it may have answered, or ended, and have left the end unread until then.
             let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-            if recv(connection.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN) {
-                self.reads_all = ReadsAll::Yes;
+            match recv(connection.as_raw_fd(), &mut [0], flags) {
+                Err(Errno::EAGAIN) => self.reads_all = ReadsAll::Yes,
+                Err(Errno::ECONNRESET) => flow.was_reset = true,
+                Ok(_) | Err(_) => {}
             }
         }
     }

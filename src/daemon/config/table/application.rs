@@ -43,7 +43,8 @@ pub static APPLICATION: &[Directive] = &[
         },
         text: "Hosts a program that speaks FastCGI, in any language: the absolute path of the program (inside of chroot) and its arguments, with blanks between them; \
                an argument with blanks in it is quoted, as in \"/usr/bin/program 'one argument'\". Each worker has a program of its own, whose descriptor 0 is a listening socket. \
-               PHP_FCGI_CHILDREN and PHP_FCGI_MAX_REQUESTS are 0 in its environment unless env[] sets them.",
+               PHP_FCGI_CHILDREN and PHP_FCGI_MAX_REQUESTS are 0 in its environment unless env[] sets them; \
+               a program that is still at a request 12 s after the web server has given it up is ended.",
     },
     Directive {
         name: "exec.ready",

@@ -49,8 +49,10 @@ impl Case {
         fs::create_dir(folder.path().join("dir")).unwrap();
         let case = Case { folder };
         case.write("file", "");
-        let python = case.write("python", "");
-        fs::set_permissions(python, Permissions::from_mode(0o755)).unwrap();
+        for (name, text) in [("python", ""), ("script", "#! /no/such/shell -x\n")] {
+            let program = case.write(name, text);
+            fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+        }
         case.write("x.conf", text);
         case
     }

@@ -86,6 +86,10 @@ fn mistakes_about_programs() {
             "exec = @/none: must be a program; @/none: No such file or directory (2)".to_owned(),
         ),
         (
+            "exec = @/script",
+            "exec = @/script: must be a program; its first line asks for /no/such/shell: No such file or directory (2)".to_owned(),
+        ),
+        (
             "exec = @/dir",
             "exec = @/dir: must be a program; @/dir: Is a directory (21)".to_owned(),
         ),
