@@ -159,3 +159,21 @@ fn a_pool_whose_user_has_no_processes_left_goes_on_with_what_it_has() {
     assert!(outcome.served > 0);
     assert!(daemon.workers("probe").len() < 7);
 }
+
+/// A log of requests that cannot be written costs no request.
+#[test]
+fn full_disks_under_the_logs_of_requests_hold_nothing_up() {
+    let pool = "pm = static\npm.max_children = 2\naccess.log = /dev/full\nslowlog = /dev/full\n\
+                request_slowlog_timeout = 1s";
+    let daemon = Setup::new().wsgi("probe", PROBE, pool).start();
+    let address = daemon.address("probe");
+    let workers = {
+        daemon.wait_for_workers("probe", 2);
+        daemon.worker_pids("probe")
+    };
+    burst_served(&address, 10, "/pid");
+    burst_served(&address, 2, "/slow?ms=1500");
+    daemon.wait_for_line("WARNING: [pool probe] child *, script '*' (request: \"GET /slow?ms=1500\") executing too slow");
+    burst_served(&address, 10, "/pid");
+    assert_eq!(daemon.worker_pids("probe"), workers);
+}
