@@ -3,7 +3,7 @@
 use crate::disturbance::Made;
 use crate::load;
 use crate::process::Process;
-use crate::stage::{STATIC, Stage, WORKERS, owner, wait};
+use crate::stage::{PROGRAM, STATIC, Stage, WORKERS, owner, wait};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -52,18 +52,19 @@ pub fn reload_broken(stage: &mut Stage, made: &mut Made) -> io::Result<()> {
     fs::write(stage.path("app/failing.py"), failing_later)?;
     let socket = stage.path("other.sock");
     let other = format!(
-        "{STATIC}\n[other]\n{}listen = {}\nwsgi = failing\npythonpath[] = {}\n\
+        "[other]\n{}listen = {}\nwsgi = failing\npythonpath[] = {}\n\
          pm = static\npm.max_children = 1\n",
         owner(),
         socket.display(),
         stage.path("app").display()
     );
     let broken = [
-        "pm = static\npm.max_children = many",
-        &format!("{STATIC}\nwsgi = nothing.there"),
-        &other,
+        ("pm = static\npm.max_children = many", ""),
+        (STATIC, "[shop]\nwsgi = nothing.there\n"),
+        (STATIC, &other),
     ];
-    stage.configure(broken[made.times as usize % broken.len()])?;
+    let (pool, more) = broken[made.times as usize % broken.len()];
+    stage.configure_with(pool, more)?;
     fails_to_reload(stage)?;
     made.once();
     stage.configure(STATIC)
@@ -188,6 +189,20 @@ pub fn kill_worker(stage: &mut Stage, made: &mut Made) -> io::Result<()> {
     let begun = Instant::now();
     wait("it is dead", || Ok(!worker.runs()))?;
     stage.recover()?;
+    made.once_and_back(begun.elapsed());
+    Ok(())
+}
+
+pub fn kill_program(stage: &mut Stage, made: &mut Made) -> io::Result<()> {
+    let programs = stage.titled(PROGRAM).into_iter();
+    let oldest = programs.min_by_key(|program| program.started);
+    let program = oldest.ok_or_else(|| io::Error::other("there is no program"))?;
+    program.signal(Signal::SIGKILL);
+    let begun = Instant::now();
+    wait("it is dead", || Ok(!program.runs()))?;
+    wait("each worker has its program", || {
+        Ok(stage.titled(PROGRAM).len() >= WORKERS as usize)
+    })?;
     made.once_and_back(begun.elapsed());
     Ok(())
 }

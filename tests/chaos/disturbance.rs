@@ -240,6 +240,15 @@ pub const ALL: &[Disturbance] = &[
         may: KILLING,
     },
     Disturbance {
+        name: "SIGKILL of a program",
+        pool: STATIC,
+        needs_root: false,
+        make: acts::kill_program,
+        pause: Duration::from_millis(100),
+        counts: Counts::Made,
+        may: KILLING,
+    },
+    Disturbance {
         name: "SIGKILL of the mold",
         pool: STATIC,
         needs_root: false,

@@ -16,8 +16,8 @@ pub struct Ledger {
     pub losses: Vec<Loss>,
     /// How many workers have served them.
     pub workers: u32,
-    /// How many were begun more than once.
-    pub twice: usize,
+    /// Those that were begun more than once.
+    pub twice: Vec<String>,
     /// The longest wait of one that was answered, beyond what it was meant to take.
     pub slowest: Duration,
 }
@@ -61,7 +61,9 @@ impl Ledger {
         } in sent
         {
             let (begun, ended) = served.get(id.as_str()).copied().unwrap_or_default();
-            ledger.twice += usize::from(begun > 1);
+            if begun > 1 {
+                ledger.twice.push(format!("{id}: begun {begun} times"));
+            }
             match failure {
                 None if begun == 0 => ledger.losses.push(Loss {
                     at,

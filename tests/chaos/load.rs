@@ -135,8 +135,8 @@ fn one(client: &mut Client, dice: &mut Dice, id: String, keep: bool) -> Sent {
         15..20 => (Kind::Stream, Duration::from_millis(1 + dice.roll(4))),
         _ => (Kind::Page, Duration::ZERO),
     };
-    // With connections from the web server to the pool that are kept, that are not, and bodies handed on as they come.
-    let way = ["kept", "new", "direct"][usize::try_from(dice.roll(3)).unwrap_or(0)];
+    // To the Python pool with connections that are kept, that are not, and bodies handed on as they come; to the program.
+    let way = ["kept", "new", "direct", "program"][usize::try_from(dice.roll(4)).unwrap_or(0)];
     let body = (kind == Kind::Upload).then(|| dice.bytes());
     send(client, kind, spared, way, id, body, keep)
 }

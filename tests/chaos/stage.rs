@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const APPLICATION: &str = include_str!("shop.py");
+const SCRIPT: &str = include_str!("shop.php");
 const WEB_SERVER: &str = include_str!("nginx.conf.in");
 
 /// Whom the pool runs as when the run is root's.
@@ -28,13 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Workers of the pool, where their number is fixed.
+/// The program of the other pool.
+pub const PROGRAM: &str = "/usr/bin/php-cgi8.2";
+
+/// Workers of each pool, where their number is fixed.
 pub const WORKERS: u32 = 12;
 
 /// A pool whose number of workers is fixed.
 pub const STATIC: &str = "pm = static\npm.max_children = 12";
 
-/// What the daemon and the web server are made from.
+/// What the daemon and the web server before it are made from.
 #[derive(Debug)]
 pub struct Parts {
     /// The daemon; the extension module is beside it.
@@ -68,7 +72,7 @@ pub struct Status {
 }
 
 impl Stage {
-    /// Starts both. The pool is as `pool` says.
+    /// Starts both. Each pool is as `pool` says: `shop`, which is Python, and `program`.
     pub fn start(parts: Parts, pool: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("preforkd-chaos-")
@@ -80,13 +84,14 @@ impl Stage {
         }
         let disk = Disk::mount(path.join("log"))?;
         fs::write(path.join("app/shop.py"), APPLICATION)?;
+        fs::write(path.join("app/shop.php"), SCRIPT)?;
         fs::write(path.join("journal"), "")?;
         if Uid::effective().is_root() {
             let user = User::from_name(POOL_USER)?.ok_or(io::ErrorKind::NotFound)?;
             chown(&path.join("journal"), Some(user.uid), Some(user.gid))?;
         }
         install(&parts.program, path)?;
-        write_configuration(path, &parts.python, pool)?;
+        write_configuration(path, &parts.python, pool, "")?;
         let daemon = Command::new(path.join("preforkd"))
             .args(["-F", "-y"])
             .arg(path.join("preforkd.conf"))
@@ -149,9 +154,14 @@ impl Stage {
         install(&self.parts.program, self.folder.path())
     }
 
-    /// Writes what the pool is to be from the next reload on.
+    /// Writes what the pools are to be from the next reload on.
     pub fn configure(&self, pool: &str) -> io::Result<()> {
-        write_configuration(self.folder.path(), &self.parts.python, pool)
+        self.configure_with(pool, "")
+    }
+
+    /// The same, with `more` behind it.
+    pub fn configure_with(&self, pool: &str, more: &str) -> io::Result<()> {
+        write_configuration(self.folder.path(), &self.parts.python, pool, more)
     }
 
     /// Makes the pool what the configuration says, and waits until it is.
@@ -338,7 +348,7 @@ pub fn owner() -> &'static str {
     }
 }
 
-fn write_configuration(folder: &Path, python: &Path, pool: &str) -> io::Result<()> {
+fn write_configuration(folder: &Path, python: &Path, pool: &str, more: &str) -> io::Result<()> {
     let (folder_name, python) = (folder.display(), python.display());
     let owner = owner();
     let text = format!(
@@ -356,7 +366,15 @@ fn write_configuration(folder: &Path, python: &Path, pool: &str) -> io::Result<(
          request_terminate_timeout = 5s\n\
          pm.status_listen = {folder_name}/status.sock\n\
          pm.status_path = /status\n\
-         {pool}\n"
+         {pool}\n\n\
+         [program]\n{owner}\
+         listen = {folder_name}/program.sock\n\
+         exec = {PROGRAM}\n\
+         env[CHAOS_JOURNAL] = {folder_name}/journal\n\
+         catch_workers_output = yes\n\
+         request_terminate_timeout = 5s\n\
+         {pool}\n\
+         {more}"
     );
     let mut file = fs::File::create(folder.join("new.conf"))?;
     file.write_all(text.as_bytes())?;
