@@ -266,6 +266,9 @@ fn a_request_in_the_middle_of_which_the_program_ends_is_told_of() {
             ));
         }
         assert_eq!(begun(&daemon, "* /die*"), 4);
+        until("there is a program before it is asked", || {
+            programs(&daemon).len() == 1
+        });
         assert_eq!(address.get("/pid").expect("the pool answers").status, 200);
     }
 }

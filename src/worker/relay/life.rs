@@ -83,8 +83,8 @@ pub(super) struct Life {
     ended: Option<(Pid, Death)>,
     /// Why there is to be no program any more.
     failure: Option<io::Error>,
-    /// What makes that news.
-    gave_up: Option<EventFd>,
+    /// What makes news of that, or of there being no program.
+    calling: Option<EventFd>,
     /// The pid of the program that runs, or of the last one; shared with who looks at it.
     pid: Arc<AtomicU32>,
 }
@@ -104,7 +104,7 @@ impl Life {
             running: None,
             ended: None,
             failure: None,
-            gave_up: None,
+            calling: None,
             pid: Arc::default(),
         })
     }
@@ -199,7 +199,11 @@ impl Life {
         let ended = self.ended.take();
         self.wait_for_end(DYING);
         match self.bury() {
-            Some((running, death)) => Some((running.program.pid, death)),
+            Some((running, death)) => {
+                // The next request is not to wait for the next program.
+                self.call();
+                Some((running.program.pid, death))
+            }
             None => ended,
         }
     }
@@ -266,6 +270,7 @@ impl Life {
             .store(started.pid.as_raw().unsigned_abs(), Ordering::Relaxed);
         let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
         self.news.add(&started.end, event)?;
+        self.calling = None;
         // Should this be lost, the kernel still ends the program with its worker, though not what it has started.
         let pid = started.pid.as_raw().unsigned_abs();
         let _ = self
@@ -346,11 +351,16 @@ impl Life {
 
     fn give_up(&mut self, failure: io::Error) {
         self.failure = Some(failure);
+        self.call();
+    }
+
+    /// Has the worker look after the program when it is idle.
+    fn call(&mut self) {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
-        // Without these, the next request meets the failure.
+        // Without these, the next request has to.
         if let Ok(set) = EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC) {
             let _ = self.news.add(&set, event);
-            self.gave_up = Some(set);
+            self.calling = Some(set);
         }
     }
 
