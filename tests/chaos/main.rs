@@ -105,6 +105,7 @@ fn run(arguments: Arguments) -> io::Result<bool> {
         eprintln!("{}", disturbance.name);
         let row = disturb(&mut stage, disturbance, each);
         rows.push(row.inspect_err(|_| {
+            print(&rows);
             eprintln!("the logs are in {}", stage.keep_folder().display());
         })?);
     }
