@@ -105,6 +105,12 @@ const KILLING: May = May {
 /// What costs the life of a process that holds no request.
 const HARMLESS_KILLING: May = May { lose: 0, ..KILLING };
 
+/// What costs a worker its life while no other can be started: the back-off goes on when one could be.
+const LIMITED_KILLING: May = May {
+    recover: Some(SECOND),
+    ..KILLING
+};
+
 /// What makes a worker hold its request, and one more that comes on the connection it keeps, until it is ended.
 const STOPPING: May = May {
     wait: None,
@@ -219,7 +225,7 @@ pub const ALL: &[Disturbance] = &[
         make: acts::take_descriptors,
         pause: SECOND,
         counts: Counts::Made,
-        may: KILLING,
+        may: LIMITED_KILLING,
     },
     Disturbance {
         name: "no processes for the mold: a killed worker waits for its place",
@@ -228,7 +234,7 @@ pub const ALL: &[Disturbance] = &[
         make: acts::take_processes,
         pause: SECOND,
         counts: Counts::Made,
-        may: KILLING,
+        may: LIMITED_KILLING,
     },
     Disturbance {
         name: "SIGKILL of a worker",
