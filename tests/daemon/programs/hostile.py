@@ -111,6 +111,12 @@ def serve(connection):
         # The same, and the connection stays open.
         send(whole(b"early", id))
         time.sleep(600)
+    elif page == "turns-away":
+        # The next request on this connection is left unread.
+        connection.body()
+        send(whole(b"no more", id))
+        connection.stream.recv(1, socket.MSG_PEEK)
+        return False
     elif page == "unread":
         # Nothing is read, nothing answered.
         time.sleep(600)

@@ -132,6 +132,17 @@ fn what_comes_after_an_answer_is_nobodys() {
     }
 }
 
+/// A request on a connection that the program closes without having read it is sent again, with its body.
+#[test]
+fn a_request_that_was_not_read_is_sent_again() {
+    let host = Host::start(PROGRAM, ONE);
+    for _ in 0..20 {
+        assert_eq!(host.page("/turns-away"), "no more");
+        let next = upload(host.nginx.port, "/pid", 100_000).expect("nginx answers");
+        assert_eq!(next.status, 200, "{}", next.text());
+    }
+}
+
 #[test]
 fn endless_headers_end() {
     let host = Host::start(PROGRAM, ONE);
