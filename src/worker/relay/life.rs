@@ -145,6 +145,7 @@ impl Life {
                 } else if connection.is_some() && self.has_accepted(&running) {
                     // Its answer, or its end, is to be read from the connection that it took.
                     self.ended = Some((running.program.pid, death));
+                    self.call();
                     return Ok(true);
                 }
                 self.judge(&running, death)?;
@@ -271,6 +272,7 @@ impl Life {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
         self.news.add(&started.end, event)?;
         self.calling = None;
+        self.ended = None;
         // Should this be lost, the kernel still ends the program with its worker, though not what it has started.
         let pid = started.pid.as_raw().unsigned_abs();
         let _ = self
