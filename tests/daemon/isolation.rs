@@ -96,14 +96,15 @@ fn a_worker_lives_in_the_root_and_folder_that_it_is_given() {
     let lines = format!("app = hello\n{ONE}\nchroot = @DIR@/root\nchdir = /inside");
     let daemon = setup.pool("hello", &lines).start();
     daemon.wait_for_workers("hello", 1);
-    let pid = daemon.worker_pids("hello")[0];
-    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).expect("the worker runs");
-    assert_eq!(link("root"), root);
-    assert_eq!(link("cwd"), root.join("inside"));
+    // Who answers has moved in.
     assert_eq!(
         daemon.address("hello").get("/").expect("it answers").status,
         200
     );
+    let pid = daemon.worker_pids("hello")[0];
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).expect("the worker runs");
+    assert_eq!(link("root"), root);
+    assert_eq!(link("cwd"), root.join("inside"));
 }
 
 /// Whether somebody may connect to a socket.

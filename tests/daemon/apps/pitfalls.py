@@ -146,6 +146,7 @@ def read_late(environ, start_response):
 
 @plain
 def short(environ):
+    open(path("short-begun"), "w").close()
     told = []
     for _ in range(2):
         try:

@@ -88,7 +88,11 @@ fn a_body_that_ends_too_early_is_an_error() {
         record(PARAMS, 1, b"", 0),
         record(STDIN, 1, b"1234", 0),
     ];
+    let begun = daemon.folder.path("state/short-begun");
+    std::fs::remove_file(&begun).expect("the application wrote it");
     connection.send(&bytes.concat()).expect("it is open");
+    // Who leaves before may not be served at all.
+    until("the application is at it", || begun.exists());
     drop(connection);
     until("the application is told", || {
         std::fs::read_to_string(&told)

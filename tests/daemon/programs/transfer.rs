@@ -53,6 +53,14 @@ pub fn get(port: u16, path: &str) -> io::Result<Answer> {
     transfer(port, "GET", path, "", &mut io::empty(), 0)
 }
 
+/// Whether the answer to a page is cut off: after its beginning, or, when the web server had not sent that yet, before.
+pub fn is_cut_off(port: u16, path: &str) -> bool {
+    match get(port, path) {
+        Ok(answer) => !answer.is_whole,
+        Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+    }
+}
+
 /// Sends a body of the given bytes.
 pub fn post(port: u16, path: &str, kind: &str, body: &[u8]) -> io::Result<Answer> {
     let head = format!("Content-Type: {kind}\r\n");
