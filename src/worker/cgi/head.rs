@@ -39,6 +39,9 @@ pub struct Head {
     line: usize,
     tells: bool,
     length: Option<u64>,
+    /// Whether the status is one of an answer that has no body, whatever the length of the page would be
+    /// (RFC 9110, 8.6).
+    is_bodiless: bool,
 }
 
 impl Head {
@@ -76,10 +79,10 @@ impl Head {
         &self.bytes
     }
 
-    /// The declared length of the body.
+    /// The declared length of the body, if there is to be one.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
-        self.length
+        self.length.filter(|_| !self.is_bodiless)
     }
 
     fn check(&mut self, line: std::ops::Range<usize>) -> Result<(), Mistake> {
@@ -101,6 +104,11 @@ impl Head {
         }
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         self.tells |= ["Content-Type", "Location", "Status"].into_iter().any(is);
+        if is("Status") {
+            let code = value.trim_ascii_start().get(..3);
+            self.is_bodiless =
+                code.is_some_and(|code| code[0] == b'1' || matches!(code, b"204" | b"304"));
+        }
         if is("Content-Length") {
             self.length = std::str::from_utf8(value)
                 .ok()
@@ -164,5 +172,15 @@ mod tests {
         head.take(b"Content-Type: x\r\nContent-Length: 12 \r\n\r\n")
             .unwrap();
         assert_eq!(head.length(), Some(12));
+        for (status, length) in [
+            ("200 OK", Some(12)),
+            ("204", None),
+            ("304 Not Modified", None),
+        ] {
+            let mut head = Head::default();
+            let text = format!("Content-Length: 12\nStatus: {status}\n\n");
+            head.take(text.as_bytes()).unwrap();
+            assert_eq!(head.length(), length, "{status}");
+        }
     }
 }

@@ -32,6 +32,10 @@ const LAST_STEPS: Duration = Duration::from_secs(1);
 /// How long a program whose answer nobody wants may take to end after SIGTERM.
 const MERCY: Duration = Duration::from_secs(1);
 
+/// Pieces of standard error that are read when the program is over: as much as a pipe holds. What it has started may go
+/// on talking for ever.
+const LAST_WORDS: usize = 16;
+
 /// Bytes of standard error that are remembered.
 const WORDS: usize = 1024;
 
@@ -161,12 +165,16 @@ impl<'a> Passage<'a> {
     /// Returns when the program has said all that it is going to say.
     fn pass(&mut self) -> Result<()> {
         loop {
-            if self.feed()? | self.take_output()? | self.hear() {
+            let moved = self.feed()? | self.take_output()?;
+            // Whoever talks without end must not keep the rest from being looked at.
+            self.hear();
+            if moved {
                 continue;
             }
             let is_over =
                 self.death.is_some() || self.last.is_some_and(|last| Instant::now() >= last);
             if is_over && self.output.is_empty() {
+                self.hear_out();
                 return Ok(());
             }
             let is_sent = self.exchange.try_flush()?;
@@ -252,7 +260,7 @@ impl<'a> Passage<'a> {
         }
     }
 
-    /// Moves some of standard error to the log and, as far as there is room, to the web server. Returns whether
+    /// Moves a piece of standard error to the log and, as far as there is room, to the web server. Returns whether
     /// anything moved.
     fn hear(&mut self) -> bool {
         let Some(stderr) = &mut self.stderr else {
@@ -272,6 +280,15 @@ impl<'a> Passage<'a> {
             Ok(Some(0)) | Err(_) => self.stderr = None,
         }
         true
+    }
+
+    /// Takes in what was last said.
+    fn hear_out(&mut self) {
+        for _ in 0..LAST_WORDS {
+            if !self.hear() {
+                return;
+            }
+        }
     }
 
     /// Waits until something can move.
@@ -399,13 +416,18 @@ impl<'a> Passage<'a> {
             program::kill_group(self.program.pid);
             self.bury();
         }
-        while self.hear() {}
+        self.hear_out();
     }
 
-    /// Waits for the end of a program whose answer is complete.
+    /// Waits for the end of a program whose answer is complete, and lets go of the connection, whose next request would
+    /// wait for that as well.
     fn see_off(&mut self) {
+        if self.death.is_some() {
+            return;
+        }
+        self.exchange.part();
         while self.death.is_none() {
-            while self.hear() {}
+            self.hear();
             let mut polled = vec![PollFd::new(self.program.end.as_fd(), PollFlags::POLLIN)];
             polled.extend(
                 self.stderr
@@ -418,6 +440,7 @@ impl<'a> Passage<'a> {
                 self.bury();
             }
         }
+        self.hear_out();
     }
 
     /// Reaps the program, which has ended, and whose pid may be another's from then on.

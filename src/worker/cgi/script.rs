@@ -37,15 +37,16 @@ pub enum Refusal {
 
 /// Finds the script that a request is for, in `folder`, which is an absolute path without symbolic links.
 ///
-/// That is `SCRIPT_FILENAME`; or, without one, the longest part of `DOCUMENT_ROOT` and `SCRIPT_NAME` that is a file,
-/// as fcgiwrap finds it.
+/// That is `SCRIPT_FILENAME`; or, without one, the part of `DOCUMENT_ROOT` and `SCRIPT_NAME` that is a file, as fcgiwrap
+/// finds it. There is one at most, since nothing is below a file; it is looked for from the front, so that a path costs
+/// no more than the folders that it leads through.
 ///
 /// # Errors
 /// See [`Refusal`].
 pub fn find(folder: &Path, params: &Params) -> Result<Script, Refusal> {
     let given = |name: &[u8]| params.get(name).filter(|value| !value.is_empty());
     if let Some(file) = given(b"SCRIPT_FILENAME") {
-        let program = check(folder, Path::new(OsStr::from_bytes(file)))?;
+        let program = check(folder, path_of(file))?;
         return Ok(Script {
             program,
             split: None,
@@ -53,31 +54,44 @@ pub fn find(folder: &Path, params: &Params) -> Result<Script, Refusal> {
     }
     let root = given(b"DOCUMENT_ROOT").ok_or(Refusal::NotFound)?;
     let name = given(b"SCRIPT_NAME").ok_or(Refusal::NotFound)?;
-    let mut end = name.len();
-    loop {
-        let path = [root, b"/", &name[..end]].concat();
-        match check(folder, Path::new(OsStr::from_bytes(&path))) {
-            Ok(program) => {
-                let split = Some(Split {
-                    name: name[..end].to_vec(),
-                    info: name[end..].to_vec(),
-                });
-                return Ok(Script { program, split });
-            }
-            Err(Refusal::Forbidden) => return Err(Refusal::Forbidden),
-            Err(Refusal::NotFound) => {}
-        }
-        end = match name[..end].iter().rposition(|&byte| byte == b'/') {
-            Some(slash @ 1..) => slash,
-            _ => return Err(Refusal::NotFound),
-        };
+    let whole = [root, b"/", name].concat();
+    if climbs(path_of(&whole)) {
+        return Err(Refusal::Forbidden);
     }
+    let before = root.len() + 1;
+    let end = ends(name)
+        .find(|&end| !path_of(&whole[..before + end]).is_dir())
+        .unwrap_or(name.len());
+    let program = check(folder, path_of(&whole[..before + end]))?;
+    let split = Some(Split {
+        name: name[..end].to_vec(),
+        info: name[end..].to_vec(),
+    });
+    Ok(Script { program, split })
+}
+
+fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// Where the names in a path end, but for those that lead nowhere: `//` and `/./`.
+fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
+    let mut end = 0;
+    path.split(|&byte| byte == b'/').filter_map(move |name| {
+        let here = end + name.len();
+        end = here + 1;
+        (!name.is_empty() && name != b".").then_some(here)
+    })
+}
+
+/// A path that climbs is a web server's mistake or a client's attempt, wherever it leads.
+fn climbs(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
 }
 
 /// The file at `path` with every symbolic link resolved, if it is an executable one in `folder`.
 fn check(folder: &Path, path: &Path) -> Result<PathBuf, Refusal> {
-    // A path that climbs is a web server's mistake or a client's attempt, wherever it leads.
-    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+    if !path.is_absolute() || climbs(path) {
         return Err(Refusal::Forbidden);
     }
     let file = path.canonicalize().map_err(|error| match error.kind() {
@@ -102,6 +116,7 @@ mod tests {
     use preforkd_fastcgi::pairs::encode;
     use std::fs::Permissions;
     use std::os::unix::fs::symlink;
+    use std::time::{Duration, Instant};
 
     fn params(pairs: &[(&str, &str)]) -> Params {
         let mut bytes = Vec::new();
@@ -175,12 +190,16 @@ mod tests {
             ("/run", "/run", ""),
             ("/run/", "/run", "/"),
             ("/below/run/a/b", "/below/run", "/a/b"),
+            ("//below/.//run//a", "//below/.//run", "//a"),
         ] {
             let split = Split {
                 name: script.into(),
                 info: info.into(),
             };
-            let program = folder.join(&script[1..]);
+            let program = folder
+                .join(script.trim_start_matches('/'))
+                .canonicalize()
+                .unwrap();
             let expected = Script {
                 program,
                 split: Some(split),
@@ -191,11 +210,33 @@ mod tests {
             ("/", Refusal::Forbidden),
             ("/none", Refusal::NotFound),
             ("/text/info", Refusal::Forbidden),
-            ("/below/none", Refusal::Forbidden),
+            ("/below", Refusal::Forbidden),
+            ("/below/", Refusal::Forbidden),
+            ("/below/none", Refusal::NotFound),
+            ("/outward/info", Refusal::NotFound),
+            ("/root/bin/sh", Refusal::NotFound),
+            ("/run/../run", Refusal::Forbidden),
             ("/../cgi-secret/run", Refusal::Forbidden),
         ] {
             assert_eq!(found(name), Err(refusal), "{name}");
         }
         assert_eq!(find(&folder, &params(&[])), Err(Refusal::NotFound));
+    }
+
+    #[test]
+    fn a_long_path_takes_no_time() {
+        let (_root, folder) = folders();
+        let root = folder.display().to_string();
+        let begun = Instant::now();
+        for (step, found) in [("/a", false), ("/.", true), ("//", true)] {
+            let steps = step.repeat(50_000);
+            let at = |name: &str| {
+                let pairs = [("DOCUMENT_ROOT", root.as_str()), ("SCRIPT_NAME", name)];
+                find(&folder, &params(&pairs)).is_ok()
+            };
+            assert_eq!(at(&format!("{steps}/run")), found, "{step}");
+            assert!(at(&format!("/run{steps}")), "{step}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

@@ -176,6 +176,9 @@ fn what_fails_is_told_as_far_as_it_can_be() {
         false,
     );
     assert_eq!(cut.end, None);
+    // The length is that of the page that the client has.
+    let unchanged = "printf 'Status: 304 Not Modified\\nContent-Length: 10\\n\\n'";
+    assert_eq!(ask(unchanged, b"", false).end, Some(0));
     assert_eq!(ask(&format!("{HEAD}exit 3"), b"", false).end, Some(3));
 }
 

@@ -258,6 +258,44 @@ fn children_of_a_script() {
     host.page("/pid");
 }
 
+/// Nobody waits for what a script does when its answer is whole, but its worker.
+#[test]
+fn the_next_request_on_a_kept_connection_does_not_wait() {
+    let host = Host::start(PROGRAM, "pm = static\npm.max_children = 2");
+    let file = host.daemon.folder.write("busy", "");
+    let mut kept = host.address().connect().expect("the pool listens");
+    let first = format!("/goes-on?file={}", file.display());
+    for (path, text) in [(first.as_str(), "closed"), ("/show", "")] {
+        kept.send(&Request::get(path).bytes(1, KEEP_CONN))
+            .expect("it is open");
+        let answer = kept.answer().expect("the pool answers");
+        assert_eq!(answer.status, 200);
+        assert!(answer.text().starts_with(text), "{}", answer.text());
+    }
+    assert_eq!(host.daemon.lines_like("closed, and done").len(), 0);
+    fs::remove_file(file).expect("it is there");
+    host.daemon.wait_for_line("closed, and done");
+}
+
+/// Nor does a process that talks without end keep a request, or the worker of one.
+#[test]
+fn noise_keeps_no_request() {
+    let host = Host::start(PROGRAM, ONE);
+    let file = host.daemon.folder.write("busy", "");
+    let noisy = format!("/leaves-noise?file={}", file.display());
+    for _ in 0..2 {
+        let answer = host.address().ask(&Request::get(&noisy));
+        let answer = answer.expect("the pool answers");
+        assert_eq!(answer.text(), "answered");
+    }
+    fs::remove_file(file).expect("it is there");
+    until("nobody is left to make it", || {
+        process::below(host.daemon.pid())
+            .iter()
+            .all(|process| !process.title.contains("probe.py"))
+    });
+}
+
 #[test]
 fn no_script_outlives_its_worker() {
     let host = Host::start(PROGRAM, ONE);

@@ -92,6 +92,23 @@ elif page == "closes":
     time.sleep(0.3)
     complain("closed, and done")
     os._exit(0)
+elif page == "goes-on":
+    # With its answer whole, for as long as the file is there.
+    print("closed", end="", flush=True)
+    os.close(1)
+    while os.path.exists(query["file"][0]):
+        time.sleep(0.01)
+    complain("closed, and done")
+    os._exit(0)
+elif page == "leaves-noise":
+    # Another process fills standard error for as long as the file is there.
+    if os.fork() == 0:
+        os.setsid()
+        while os.path.exists(query["file"][0]):
+            complain("noise" * 1000)
+        os._exit(0)
+    print("answered", end="", flush=True)
+    os._exit(0)
 elif page == "leaves-a-child":
     # Another process holds standard output and standard error.
     if os.fork() == 0:
