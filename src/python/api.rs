@@ -9,7 +9,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::cell::RefCell;
+use std::sync::{Arc, OnceLock};
 
 /// Which worker this process is.
 #[derive(Debug)]
@@ -28,8 +29,11 @@ static PLACE: OnceLock<Place> = OnceLock::new();
 /// does.
 static TUPLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// What the requests of this worker are answered through.
-static TRANSACTION: Mutex<Option<Arc<Transaction>>> = Mutex::new(None);
+thread_local! {
+    /// What the requests that this thread serves are answered through. The other threads of an application have none: one
+    /// that an earlier request has left behind must not end the answer to a later one.
+    static TRANSACTION: RefCell<Option<Arc<Transaction>>> = const { RefCell::new(None) };
+}
 
 /// This process is the worker at `place` from now on.
 pub(crate) fn is_worker(place: Place) {
@@ -37,13 +41,9 @@ pub(crate) fn is_worker(place: Place) {
     let _ = PLACE.set(place);
 }
 
-/// Requests are answered through `transaction` from now on.
+/// The requests that this thread serves are answered through `transaction` from now on.
 pub(crate) fn answers_through(transaction: &Arc<Transaction>) {
-    *transaction_now() = Some(Arc::clone(transaction));
-}
-
-fn transaction_now() -> MutexGuard<'static, Option<Arc<Transaction>>> {
-    TRANSACTION.lock().unwrap_or_else(PoisonError::into_inner)
+    TRANSACTION.set(Some(Arc::clone(transaction)));
 }
 
 /// The worker that this process is, as a named tuple: the name of its pool, the number of its slot from 0, which no other
@@ -71,12 +71,11 @@ pub(crate) fn worker(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
 /// the application still does, and whatever it still writes or yields is dropped. The worker is busy until it returns.
 ///
 /// True if the web server has the whole answer now. False if nobody waits for one: there is no request, or the client
-/// has gone. ValueError if there is no answer that could be ended: start_response was not called, or a Content-Length
-/// has been declared that has not been reached.
+/// has gone; and on every thread but the one that the application was called on. ValueError if there is no answer that
+/// could be ended: start_response was not called, or a Content-Length has been declared that has not been reached.
 #[pyfunction]
 pub(crate) fn finish_response() -> PyResult<bool> {
-    let transaction = transaction_now().clone();
-    let Some(transaction) = transaction else {
+    let Some(transaction) = TRANSACTION.with_borrow(Clone::clone) else {
         return Ok(false);
     };
     let ended = transaction.try_with(|state| state.answer.end_now(&mut state.exchange))?;

@@ -51,7 +51,10 @@ impl Dump {
     /// What all threads are at, the newest thread first, each with its innermost call first.
     ///
     /// # Safety
-    /// Nobody runs Python code: frames change only under the interpreter's lock, and are read without it.
+    /// Nobody should run Python code: frames change only under the interpreter's lock, and are read without it. No caller
+    /// without the lock can be sure of that. C code may give it back to Python code meanwhile, and threads that hand it to
+    /// each other may keep everybody else from it; then the dump may be wrong, and, if a frame's memory goes just then, the
+    /// process may die of it. Whoever uses `faulthandler.dump_traceback_later` takes the same risk.
     pub(crate) unsafe fn write(&mut self) -> io::Result<String> {
         self.file.set_len(0)?;
         self.file.rewind()?;

@@ -39,18 +39,22 @@ impl Handles {
         })
     }
 
-    /// Whether nobody else holds one of those that an application is given.
+    /// Whether nobody else holds one of those that an application is given, or can get at through them.
     pub(crate) fn are_free(&self) -> bool {
+        let responder = self.responder.get();
         [
-            self.input.as_ptr(),
-            self.start_response.as_ptr(),
-            self.responder.get().write().as_ptr(),
+            (self.input.as_ptr(), 1),
+            (self.start_response.as_ptr(), 1),
+            (responder.write().as_ptr(), 1),
+            // A method holds the object that it is of.
+            (self.responder.as_ptr(), 2),
+            (responder.writer().as_ptr(), 2),
         ]
         .into_iter()
-        .all(|object| {
+        .all(|(object, holders)| {
             // SAFETY: `self` holds a reference to each of them. Where an interpreter keeps flags beside the count, the
             // number is larger, and the object counts as held.
-            unsafe { ffi::Py_REFCNT(object) == 1 }
+            unsafe { ffi::Py_REFCNT(object) == holders }
         })
     }
 }

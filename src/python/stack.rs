@@ -1,8 +1,11 @@
 //! Where the application is, seen from another thread while it runs.
 //!
 //! With the interpreter's lock its frames can be read like any other object. An application that runs Python code, or
-//! waits as Python's own functions wait, lets go of the lock soon. One that does not is in C code which keeps it, and
-//! then no frame changes: [`Dump`], which needs no lock, reads them soundly.
+//! waits as Python's own functions wait, lets go of the lock soon. One that does not is most likely in C code which keeps
+//! it, and while it is there no frame changes: [`Dump`] reads them without the lock.
+//!
+//! Likely is not sure: see [`Dump::write`]. An interpreter without such a lock does not load this library, which is built
+//! for Python's stable ABI.
 
 use crate::dump::Dump;
 use nix::libc;
@@ -70,7 +73,8 @@ impl Stack {
     /// The frames as `faulthandler` sees them; None when this Python does not let us.
     fn without_lock(&mut self, depth: usize) -> Option<Vec<String>> {
         let dump = self.dump.as_mut()?;
-        // SAFETY: somebody has waited for the lock, long enough for any thread that runs Python code to let go of it.
+        // SAFETY: somebody has waited for the lock, many times as long as a thread that runs Python code keeps it. What is
+        // left of the risk is that of `Dump::write`, and is taken only for a request that is to be logged as slow or ended.
         let text = unsafe { dump.write() }.ok()?;
         let calls = calls_of(self.ident, &text);
         let calls = without_bootstrap(

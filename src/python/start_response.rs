@@ -18,6 +18,7 @@ use std::sync::Arc;
 #[pyclass(frozen, module = "preforkd")]
 pub(crate) struct Responder {
     transaction: Arc<Transaction>,
+    writer: Py<Writer>,
     write: Py<PyAny>,
 }
 
@@ -26,7 +27,16 @@ impl Responder {
     pub(crate) fn new(py: Python<'_>, transaction: Arc<Transaction>) -> PyResult<Self> {
         let writer = Bound::new(py, Writer(Arc::clone(&transaction)))?;
         let write = writer.getattr(intern!(py, "write"))?.unbind();
-        Ok(Self { transaction, write })
+        Ok(Self {
+            transaction,
+            writer: writer.unbind(),
+            write,
+        })
+    }
+
+    /// The object whose method is [`Self::write`], which holds it as well.
+    pub(crate) fn writer(&self) -> &Py<Writer> {
+        &self.writer
     }
 
     /// What `start_response` returns.
@@ -64,7 +74,7 @@ impl Responder {
 
 /// The object whose method is `write`.
 #[pyclass(frozen, module = "preforkd")]
-struct Writer(Arc<Transaction>);
+pub(crate) struct Writer(Arc<Transaction>);
 
 #[pymethods]
 impl Writer {

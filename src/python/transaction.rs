@@ -1,8 +1,8 @@
 //! What the objects of one request share: the exchange, the body and the answer.
 //!
 //! The request takes the exchange back when it ends; from then on the objects are of no use and say so, unless they are
-//! used again for the next request. Only one thread can be inside at a time. Another gets an error instead of waiting, since the one inside may itself wait for the
-//! client, and since two that read one body have made a mistake anyhow.
+//! used again for the next request. Only one thread can be inside at a time. Another gets an error instead of waiting,
+//! since the one inside may itself wait for the client, and since two that read one body have made a mistake anyhow.
 
 use crate::answer::Answer;
 use crate::body::Body;

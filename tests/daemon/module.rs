@@ -87,22 +87,34 @@ fn an_answer_ends_and_the_application_goes_on() {
 fn the_next_request_on_a_kept_connection_does_not_wait_for_it() {
     let (daemon, address) = start("pm = static\npm.max_children = 2");
     daemon.wait_for_workers("site", 2);
-    let busy = busy(&daemon);
-    let mut kept = address.connect().expect("the pool listens");
-    for path in ["/write", "/return", "/return"] {
-        let request = Request::get(path).bytes(1, KEEP_CONN);
-        kept.send(&request).expect("it is open");
-        assert_eq!(kept.answer().expect("it is answered").status, 200);
+    for (round, first) in ["/write", "/close"].into_iter().enumerate() {
+        let busy = busy(&daemon);
+        let mut kept = address.connect().expect("the pool listens");
+        for path in [first, "/return", "/return"] {
+            let request = Request::get(path).bytes(1, KEEP_CONN);
+            kept.send(&request).expect("it is open");
+            assert_eq!(kept.answer().expect("it is answered").status, 200);
+        }
+        assert_eq!(daemon.lines_like("has gone on").len(), round);
+        // Nor is it closed when the first worker comes to its end.
+        fs::remove_file(busy).expect("it is there");
+        until("it goes on", || {
+            daemon.lines_like("has gone on").len() == round + 1
+        });
+        for _ in 0..3 {
+            kept.send(&Request::get("/return").bytes(1, KEEP_CONN))
+                .expect("it is open");
+            assert_eq!(kept.answer().expect("it is answered").status, 200);
+        }
     }
-    assert_eq!(daemon.lines_like("has gone on").len(), 0);
-    // Nor is it closed when the first worker comes to its end.
-    fs::remove_file(busy).expect("it is there");
-    daemon.wait_for_line("has gone on");
-    for _ in 0..3 {
-        kept.send(&Request::get("/return").bytes(1, KEEP_CONN))
-            .expect("it is open");
-        assert_eq!(kept.answer().expect("it is answered").status, 200);
-    }
+}
+
+#[test]
+fn a_thread_of_the_application_ends_no_answer() {
+    let (daemon, address) = start(ONE);
+    let answer = address.get("/elsewhere").expect("it answers");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "all of it"));
+    daemon.wait_for_line("*said into stderr: \"elsewhere: False\"");
 }
 
 #[test]

@@ -4,6 +4,8 @@
     /write         ends the answer after a write, and goes on while the file "busy" is there
     /yield         the same in an iterable
     /slow          goes on first, and then ends the answer
+    /close         returns a body, ends the answer in its close, and goes on
+    /elsewhere     another thread asks during the request
     /return        the same before anything was written, and returns a body
     /declared      ends an answer that has reached its length, twice, and writes more
     /short         ends an answer that has not reached its length
@@ -53,6 +55,12 @@ def generate(start_response):
     yield b" and more"
 
 
+class Closing(list):
+    def close(self):
+        say(f"finished: {preforkd.finish_response()}")
+        work()
+
+
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     plain = [("Content-Type", "text/plain")]
@@ -71,6 +79,16 @@ def application(environ, start_response):
         return [b" and more"]
     if path == "/yield":
         return generate(start_response)
+    if path == "/close":
+        start_response("200 OK", plain)
+        return Closing([b"all of it"])
+    if path == "/elsewhere":
+        write = start_response("200 OK", plain)
+        write(b"all ")
+        thread = threading.Thread(target=lambda: say(f"elsewhere: {preforkd.finish_response()}"))
+        thread.start()
+        thread.join()
+        return [b"of it"]
     if path == "/slow":
         say("begun")
         work()

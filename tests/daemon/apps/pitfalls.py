@@ -7,12 +7,14 @@ import resource
 import sys
 import threading
 import time
+import weakref
 import wsgiref.validate
 
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 STATE = os.environ.get("STATE", "")
 closed = []
 kept = {}
+seen = []
 
 
 class Closing:
@@ -165,7 +167,13 @@ def unread(environ):
 
 def keep(environ, start_response):
     write = start_response("200 OK", TEXT)
-    objects = {"input": environ["wsgi.input"], "start_response": start_response, "write": write}
+    objects = {
+        "input": environ["wsgi.input"],
+        "start_response": start_response,
+        "write": write,
+        "responder": start_response.__self__,
+        "writer": write.__self__,
+    }
     kept.clear()
     for name in environ["QUERY_STRING"].split("+"):
         kept[name] = objects[name]
@@ -179,6 +187,8 @@ def use_kept(environ):
         ("input", lambda: kept["input"].read()),
         ("start_response", lambda: kept["start_response"]("200 OK", [])),
         ("write", lambda: kept["write"](b"smuggled")),
+        ("responder", lambda: kept["responder"].start_response("200 OK", [])),
+        ("writer", lambda: kept["writer"].write(b"smuggled")),
     ):
         if name in kept:
             try:
@@ -186,6 +196,13 @@ def use_kept(environ):
             except ValueError as error:
                 told.append(str(error))
     return f"{told.count('the request has ended')} {environ['wsgi.input'].read().decode()}"
+
+
+def reuse(environ, start_response):
+    objects = [start_response, start_response("200 OK", TEXT)]
+    same = [before() is now for before, now in zip(seen, objects)]
+    seen[:] = map(weakref.ref, objects)
+    return [str(same).encode()]
 
 
 def two_threads(environ, start_response):

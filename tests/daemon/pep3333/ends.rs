@@ -11,6 +11,8 @@ fn objects_of_an_ended_request_are_of_no_use() {
         ("input", 1),
         ("start_response", 1),
         ("write", 1),
+        ("responder", 1),
+        ("writer", 1),
         ("input+start_response+write", 3),
     ] {
         for (request, expected) in [

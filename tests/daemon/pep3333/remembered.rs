@@ -52,6 +52,16 @@ fn environments_do_not_mix() {
     }
 }
 
+/// Making them anew costs as much as the rest of a small request.
+#[test]
+fn objects_that_nobody_has_kept_are_given_again() {
+    let (_daemon, address) = start();
+    text(&address, "/reuse");
+    for _ in 0..3 {
+        assert_eq!(text(&address, "/reuse"), "[True, True]");
+    }
+}
+
 /// Requests on one connection, each a change of the one before that has a way of its own through what is remembered.
 #[test]
 fn environments_follow_each_change() {
