@@ -213,9 +213,10 @@ impl Receiver {
         self.phase == Phase::Answering
     }
 
-    /// Whether all of the request has come, and nothing behind it.
+    /// Whether all of the request has come, its padding too, and nothing behind it: who goes on with the connection begins
+    /// with a header.
     pub fn is_exhausted(&mut self) -> bool {
-        self.body_complete()
+        matches!(self.phase, Phase::Idle | Phase::Answering)
             && self.current.is_none()
             && self.skip_padding()
             && self.start == self.end

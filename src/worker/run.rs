@@ -385,6 +385,7 @@ impl Worker {
     /// Parts with the connection that it keeps, if it does, and leaves it to others.
     fn part(&mut self) {
         if self.keeps
+            && self.exchange().can_be_left()
             && let Some(connection) = self.exchange.as_ref().and_then(|it| it.connection())
             && self.parking.put(connection).is_ok()
         {

@@ -172,6 +172,22 @@ fn padding_is_no_part_of_a_next_request() {
 }
 
 #[test]
+fn nobody_else_can_go_on_before_the_padding_has_come() {
+    let whole = request(1, b"", b"", 1, 3);
+    for (missing, expected) in [(0, true), (1, false)] {
+        let mut receiver = Receiver::new(Limits::default(), 5);
+        let count = whole.len() - missing;
+        receiver.space()[..count].copy_from_slice(&whole[..count]);
+        receiver.filled(count);
+        while receiver.next() != Ok(Some(Event::BodyEnd)) {}
+        assert_eq!(receiver.is_exhausted(), expected);
+        receiver.finish();
+        assert_eq!(receiver.is_exhausted(), expected);
+        assert!(receiver.is_idle());
+    }
+}
+
+#[test]
 fn a_request_given_up_is_told_from_one_that_is_followed_by_another() {
     assert!(after_a_body(&record(kind::ABORT_REQUEST, 1, b"", 0)).is_aborted());
     let others = [

@@ -71,12 +71,18 @@ impl Exchange {
         if self.stage == Stage::Ended && !self.receiver.head().keep {
             self.shut(Shutdown::Write);
         } else if self.stage == Stage::Ended
-            && self.receiver.is_exhausted()
+            && self.can_be_left()
             && let Some(connection) = self.connection()
             && self.parking.put(connection).is_ok()
         {
             self.stage = Stage::Parted;
         }
+    }
+
+    /// Whether others can go on with the connection between two requests: nothing that belongs to the last one is still to
+    /// come, and nothing of the next one has been received.
+    pub fn can_be_left(&mut self) -> bool {
+        self.receiver.is_exhausted()
     }
 
     /// Whether the answer is complete.

@@ -83,8 +83,8 @@ struct Flow {
 }
 
 impl Relay {
-    /// Sends the request, on a connection that `is_used` for one before or not, and passes the answer on. Returns false when the program has closed the connection and cannot
-    /// have begun with the request.
+    /// Sends the request, on a connection that `is_used` for one before or not, and passes the answer on. Returns false
+    /// when the program has closed the connection and cannot have begun with the request.
     pub(super) fn converse(
         &mut self,
         exchange: &mut Exchange,
