@@ -22,7 +22,8 @@ use super::raw::{Entry, Given, Raw, RawPool, Section, Setting};
 use super::{Config, Listen, Pool, Surroundings};
 use crate::log::reason;
 
-/// Bytes of all that a mold is told of its application and of the pool's own pages and logs. One message carries it, with some room for the rest.
+/// Bytes of all that a mold is told of its application and of the pool's own pages and logs. One message carries it, with
+/// some room for the rest.
 const MAX_TOLD: usize = MAX_MESSAGE - 4 * 1024;
 
 /// Bytes of an environment variable, its name included: the kernel takes up to 128 KiB (`MAX_ARG_STRLEN` of execve(2)).

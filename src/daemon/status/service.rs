@@ -1,8 +1,9 @@
 //! The status service: one unprivileged process that answers the pages of all pools on their `pm.status_listen`.
 //!
 //! Its clients are many and may be slow, and what they ask for is small: here, and nowhere else in preforkd, tokio is at
-//! work, built after the fork. It also answers for pools that are too busy to ([`surplus`](super::surplus)). Each connection has deadlines for what it sends and takes; when there are too many the
-//! oldest yields; what all the answers on their way may take of memory is bounded.
+//! work, built after the fork. It also answers for pools that are too busy to ([`surplus`](super::surplus)). Each
+//! connection has deadlines for what it sends and takes; when there are too many the oldest yields; what all the answers
+//! on their way may take of memory is bounded.
 
 use super::desk::Desk;
 use super::intake::{BODY, Intake};
