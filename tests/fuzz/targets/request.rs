@@ -50,7 +50,7 @@ fuzz_target!(|bytes: &[u8]| {
                 let count = space.len().min(rest.len());
                 space[..count].copy_from_slice(&rest[..count]);
                 rest = &rest[count..];
-                Ok(Some(count))
+                Ok(count)
             });
             assert!(piece.is_ok());
             sent.extend_from_slice(request.unsent());
