@@ -58,7 +58,7 @@ use std::io::IsTerminal;
 
 fn main() -> Exit {
     preforkd_sys::title::init();
-    let heritage = upgrade::Heritage::take();
+    let mut heritage = upgrade::Heritage::take();
     // Before anything else is opened, at a number that may be said to be one of theirs. The variables are still there
     // after an exec, but the program before has passed the sockets on in its own way.
     let given = match heritage {
@@ -81,7 +81,11 @@ fn main() -> Exit {
         return control::reload(config::control(&path, &surroundings), &scope);
     }
     let read = move |names: &Names| config::load(&path, &surroundings, names);
-    let names = Names::default();
+    // A program that takes over is the master already, and waits for nobody.
+    let names = match &mut heritage {
+        Ok(Some(heritage)) => std::mem::take(&mut heritage.names),
+        Ok(None) | Err(_) => Names::default(),
+    };
     let config = match read(&names) {
         Ok(config) => config,
         Err(problems) => {

@@ -80,6 +80,7 @@ fn start(
         generations,
         control,
         clients,
+        names: _,
     } = heritage.unwrap_or_default();
     inherited.extend(given.into_iter().map(|socket| Inherited {
         socket,

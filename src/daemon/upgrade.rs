@@ -15,6 +15,7 @@ use crate::output::{self, Held, Output};
 use crate::pool::Place;
 use crate::spawn;
 use crate::token::Token;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::pool::Phase;
@@ -25,8 +26,8 @@ use preforkd_sys::{clock, handover};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
@@ -121,6 +122,8 @@ pub struct Heritage {
     pub control: Option<OwnedFd>,
     /// See there.
     pub clients: Vec<(OwnedFd, control::State)>,
+    /// What the names in the configuration stand for, as far as the program before knew.
+    pub names: Names,
 }
 
 impl Heritage {
@@ -184,6 +187,13 @@ impl Heritage {
                 self.generations.insert(pool, generation);
             }
             b"control" => self.control = Some(take(word()?)?),
+            b"names" => {
+                let mut text = Vec::new();
+                let mut file = File::from(take(word()?)?);
+                file.rewind().ok()?;
+                file.read_to_end(&mut text).ok()?;
+                self.names = Names::read(&text)?.reopened();
+            }
             b"client" => {
                 let client = take(word()?)?;
                 let state = word()?;
@@ -252,6 +262,12 @@ impl<'a> Testament<'a> {
     pub fn client(&mut self, client: BorrowedFd<'a>, waits: &str, pool: &str) {
         let client = self.fd(client);
         self.line(format_args!("client {client} {waits} {pool}"));
+    }
+
+    /// What the names in the configuration stand for, in a file.
+    fn names(&mut self, file: BorrowedFd<'a>) {
+        let file = self.fd(file);
+        self.line(format_args!("names {file}"));
     }
 
     /// The last generation of a pool.
@@ -364,6 +380,8 @@ impl Master {
 
     fn try_to_become_successor(&mut self, names: &Names) -> io::Result<io::Error> {
         let bound = self.sockets_to_come(names)?;
+        let mut known = File::from(memfd_create(c"preforkd-names", MFdFlags::MFD_CLOEXEC)?);
+        known.write_all(&names.written())?;
         for pool in self.pools.values_mut() {
             pool.put_back_connections(&self.common);
         }
@@ -376,6 +394,7 @@ impl Master {
         }
         self.elders.bequeath(&mut testament);
         self.control.bequeath(&mut testament);
+        testament.names(known.as_fd());
         let program = self.program.file()?;
         let arguments = self.program.arguments(None)?;
         tracing::info!(

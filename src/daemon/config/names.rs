@@ -2,7 +2,7 @@
 //!
 //! Whom it asks is its own affair (nsswitch.conf(5)): a file, or a server on the network that does not answer. The master
 //! waits for nobody, and so never asks once it serves: before a reload a process of its own asks, and hands over the
-//! answers ([`crate::inquiry`]).
+//! answers ([`crate::inquiry`]), which a program that takes over gets as well.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -125,6 +125,15 @@ impl Names {
         Ok(addresses)
     }
 
+    /// The same answers; the system is asked for what is not among them.
+    #[must_use]
+    pub fn reopened(self) -> Self {
+        Self {
+            is_closed: false,
+            ..self
+        }
+    }
+
     fn answer(&self, kind: Kind, text: &str, ask: impl FnOnce() -> Answer) -> Answer {
         let question = (kind, text.to_owned());
         if let Some(answer) = self.answers.borrow().get(&question) {
@@ -226,6 +235,7 @@ mod tests {
         assert_eq!(there.host("::1"), Ok(vec!["::1".parse().unwrap()]));
         let changed = there.user("daemon").unwrap_err();
         assert!(changed.contains("has changed"), "{changed}");
+        assert!(there.reopened().user("daemon").unwrap().is_some());
     }
 
     #[test]
