@@ -267,7 +267,10 @@ impl Worker {
                 break;
             }
         }
-        self.take_parked(application);
+        let parked = if drain { self.parking.waiting() } else { 0 };
+        for _ in 0..parked.max(1) {
+            self.take_parked(application);
+        }
         self.part();
         Ok(())
     }
@@ -364,7 +367,7 @@ impl Worker {
 
     /// Takes up a connection that another worker has parted with, if there still is one, and answers its next request.
     fn take_parked(&mut self, application: &mut impl Application) {
-        if let Some(connection) = self.parking.take()
+        if let Ok(Some(connection)) = self.parking.take()
             && self.is_allowed(&connection)
         {
             self.turn_to(connection, true, application);
