@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::libc;
 
 use super::check::PoolChecker;
 use super::confinement::inside;
@@ -196,7 +197,12 @@ impl<'a> PoolChecker<'a, '_> {
 /// The program that a script names in its first line, if it is one (execve(2)).
 fn interpreter_of(script: &Path) -> Option<PathBuf> {
     let mut line = [0; 256];
-    let count = File::open(script).ok()?.read(&mut line).ok()?;
+    // Not to wait for the other end, should a pipe be put in the place of what was a file.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(script);
+    let count = file.ok()?.read(&mut line).ok()?;
     let line = line[..count].strip_prefix(b"#!")?.trim_ascii_start();
     let end = line.iter().position(u8::is_ascii_whitespace)?;
     Some(OsStr::from_bytes(&line[..end]).into())
