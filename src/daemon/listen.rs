@@ -171,6 +171,11 @@ impl Listener {
         self.parking.as_ref()
     }
 
+    /// Connections to it are to be parked in another place from the next generation on.
+    pub fn forget_parking(&mut self) {
+        self.parking = None;
+    }
+
     /// Lets nobody new come, when everything ends; who waits to be accepted goes on waiting. A Unix socket loses its name,
     /// and on a TCP port the kernel leaves unanswered what finds somebody waiting, and asks again a second later. To a
     /// socket of the service manager's they may come: it keeps them for whoever is next.
@@ -361,7 +366,10 @@ fn tcp(pool: &config::Pool, written: &Listen, address: SocketAddr) -> nix::Resul
         setsockopt(&socket, Ipv6V6Only, &!matches!(written, Listen::Port(_)))?;
     }
     let socket = match bind(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
-        Err(Errno::EADDRINUSE) => of_orphans(pool, address).ok_or(Errno::EADDRINUSE)?,
+        // Whoever had it may have put another in its place.
+        Err(Errno::EADDRINUSE) => of_orphans(pool, address)
+            .filter(|socket| listens_on(socket, written))
+            .ok_or(Errno::EADDRINUSE)?,
         other => other.map(|()| socket)?,
     };
     listen(&socket, backlog(pool))?;

@@ -408,7 +408,15 @@ impl Pool {
                 self.on(Event::Notice);
             }
             What::Listener => self.on(Event::Notice),
-            What::Parking => self.parked.take_in(common),
+            What::Parking => {
+                if !self.parked.take_in(common) {
+                    tracing::warn!(
+                        "[pool {}] a worker has shut down where kept connections wait, which are closed until the next reload",
+                        self.config.name
+                    );
+                    self.listener.forget_parking();
+                }
+            }
             What::Parked { number } => {
                 if self.parked.ready(number, common) {
                     self.on(Event::Notice);

@@ -70,7 +70,8 @@ impl Episode {
             self.marks.pop_front();
         }
         if queue > 0 && self.marks.len() < MARKS {
-            self.marks.push_back((now, taken + u64::from(queue)));
+            self.marks
+                .push_back((now, taken.saturating_add(u64::from(queue))));
         }
     }
 

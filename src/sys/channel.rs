@@ -145,6 +145,7 @@ impl Channel {
                         fds.into_iter()
                             .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
                     );
+                    received.fds.iter().for_each(close_without_waiting);
                 }
                 ControlMessageOwned::ScmCredentials(sender) => {
                     received.sender = Some(Pid::from_raw(sender.pid()))
@@ -160,6 +161,17 @@ impl Channel {
         }
         Ok(received)
     }
+}
+
+/// Has the close of a connection that came from elsewhere not wait until its peer has taken all, for as long as whoever
+/// sent it has chosen (`SO_LINGER`, socket(7)).
+pub fn close_without_waiting(fd: &OwnedFd) {
+    let never = libc::linger {
+        l_onoff: 0,
+        l_linger: 0,
+    };
+    // What is no socket has nothing of the kind.
+    let _ = setsockopt(fd, sockopt::Linger, &never);
 }
 
 impl AsFd for Channel {
@@ -191,6 +203,22 @@ mod tests {
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!(text, "through");
+    }
+
+    #[test]
+    fn the_close_of_what_came_does_not_wait() {
+        let (ours, theirs) = pair().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let sent = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let long = libc::linger {
+            l_onoff: 1,
+            l_linger: 3600,
+        };
+        setsockopt(&sent, sockopt::Linger, &long).unwrap();
+        theirs.send(b"x", &[sent.as_fd()]).unwrap();
+        let received = ours.try_receive(&mut [0; 8]).unwrap();
+        let linger = getsockopt(&received.fds[0], sockopt::Linger).unwrap();
+        assert_eq!(linger.l_onoff, 0);
     }
 
     #[test]

@@ -52,10 +52,16 @@ impl Parking {
 
     /// Takes a connection that the other side has put, if there still is one. None as well when the descriptors of this
     /// process have run out: then it is closed.
-    #[must_use]
-    pub fn take(&self) -> Option<OwnedFd> {
+    ///
+    /// # Errors
+    /// EPIPE when nothing comes any more, since somebody has shut the other end down.
+    pub fn take(&self) -> io::Result<Option<OwnedFd>> {
         let mut buffer = [0; CONNECTION.len()];
-        self.0.try_receive(&mut buffer).ok()?.fds.pop()
+        match self.0.try_receive(&mut buffer) {
+            Ok(received) if received.length == 0 => Err(Errno::EPIPE.into()),
+            Ok(mut received) => Ok(received.fds.pop()),
+            Err(_) => Ok(None),
+        }
     }
 
     /// How many wait to be taken from this end.
@@ -96,6 +102,7 @@ pub fn look_at(connection: BorrowedFd<'_>) -> Arrived {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::socket::{Shutdown, shutdown};
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -103,11 +110,11 @@ mod tests {
     fn a_connection_lives_on_in_whoever_takes_it() {
         let (ours, theirs) = pair().unwrap();
         let (mut peer, connection) = UnixStream::pair().unwrap();
-        assert!(ours.take().is_none());
+        assert!(ours.take().unwrap().is_none());
         theirs.put(connection.as_fd()).unwrap();
         drop(connection);
         assert_eq!((ours.waiting(), theirs.waiting()), (1, 0));
-        let taken = ours.take().unwrap();
+        let taken = ours.take().unwrap().unwrap();
         assert_eq!(ours.waiting(), 0);
         assert_eq!(look_at(taken.as_fd()), Arrived::Nothing);
         peer.write_all(b"x").unwrap();
@@ -127,6 +134,8 @@ mod tests {
             .count();
         assert!((200..10_000).contains(&fitting), "{fitting}");
         assert_eq!(theirs.waiting() as usize, fitting);
+        shutdown(theirs.as_fd().as_raw_fd(), Shutdown::Write).unwrap();
+        assert!(ours.take().is_err());
         drop(theirs);
         let gone = ours.put(connection.as_fd()).unwrap_err();
         assert_ne!(gone.kind(), io::ErrorKind::WouldBlock);

@@ -100,6 +100,46 @@ pub fn signal_group(program: Pid, signal: Signal) {
     let _ = killpg(program, signal);
 }
 
+/// The process group that a program leads which a child of this process has started.
+///
+/// The child is not to be trusted, so that the kernel is asked: a program is known by its number and the time of its
+/// start, and taken for nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    leader: Pid,
+    /// Clock ticks since the machine started.
+    since: u64,
+}
+
+impl Group {
+    /// The group of `leader`, if `parent` has started that, and it leads one. None as well when it has gone.
+    #[must_use]
+    pub fn led_by(leader: Pid, parent: Pid) -> Option<Self> {
+        // To killpg(3) numbers below 2 are this process's own group, or everybody.
+        if leader.as_raw() < 2 {
+            return None;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{leader}/stat")).ok()?;
+        // The name, in parentheses, may hold anything. Then: state, parent, group, and 17 fields on the start (proc(5)).
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        let is = |at, pid: Pid| number(at) == Some(u64::from(pid.as_raw().unsigned_abs()));
+        let is_it = is(1, parent) && is(2, leader);
+        number(19)
+            .filter(|_| is_it)
+            .map(|since| Self { leader, since })
+    }
+
+    /// Kills it, if the child has died and has left its leader to this process, which has not reaped that yet: until
+    /// then the number is nobody else's.
+    pub fn kill_if_inherited(self) {
+        if Self::led_by(self.leader, Pid::this()) == Some(self) {
+            kill_group(self.leader);
+        }
+    }
+}
+
 fn descriptor(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: it takes integers and gives a descriptor, close-on-exec.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };

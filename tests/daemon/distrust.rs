@@ -2,26 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::Daemon;
+use crate::support::fastcgi::{KEEP_CONN, Request};
 use crate::support::setup::{Setup, is_root};
 use crate::support::wait::{PATIENCE, until, until_some};
 
 /// Each path but `/pid` does harm.
 const HOSTILE: &str = r#"
-import os, signal, socket
+import os, signal, socket, struct
 
-def channel():
+def channels():
     for name in os.listdir("/proc/self/fd"):
         try:
             end = socket.socket(fileno=os.dup(int(name)))
         except OSError:
             continue
         if end.type == socket.SOCK_SEQPACKET:
-            return end
+            yield end
+
+def channel():
+    return next(channels())
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
@@ -32,6 +39,24 @@ def application(environ, start_response):
     if path == "/nonsense":
         channel().send(b"\xff")
         signal.pause()
+    if path == "/parking":
+        for end in channels():
+            end.shutdown(socket.SHUT_WR)
+    if path == "/linger":
+        end = socket.create_connection(("127.0.0.1", int(environ["QUERY_STRING"])))
+        end.setblocking(False)
+        try:
+            while True:
+                end.send(bytes(100000))
+        except BlockingIOError:
+            pass
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+        socket.send_fds(channel(), [b"\x06"], [end.fileno()])
+        end.close()
+    if path == "/started":
+        pid = int(environ["QUERY_STRING"])
+        channel().send(b"\x0a" + pid.to_bytes(8, "little"))
+        os._exit(1)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]
 "#;
@@ -68,6 +93,66 @@ fn who_sends_nonsense_is_killed_and_replaced() {
         "WARNING: [pool hostile] child {dead} sends what makes no sense, killing it"
     ));
     daemon.wait_for_line(&format!("child {dead} exited on signal 9 (SIGKILL) after"));
+}
+
+/// The close of a connection can wait for its peer, if whoever had it wants that.
+#[test]
+fn a_connection_that_nobody_asked_for_does_not_keep_the_master() {
+    let daemon = Setup::new().wsgi("hostile", HOSTILE, ONE).start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let address = daemon.address("hostile");
+    let answer = address.get(&format!("/linger?{port}"));
+    assert_eq!(answer.expect("the pool answers").status, 200);
+    replaced_after(&daemon, "/nonsense");
+}
+
+/// Workers have one end of the channel for kept connections together.
+#[test]
+fn who_shuts_down_the_channel_for_kept_connections_harms_its_generation_alone() {
+    let daemon = Setup::new().wsgi("hostile", HOSTILE, ONE).start();
+    let address = daemon.address("hostile");
+    let old = address.worker_pid();
+    // Its channel to the master is gone as well.
+    let _ = address.get("/parking");
+    let gone = "WARNING: [pool hostile] a worker has shut down where kept connections wait, which are closed until the next reload";
+    daemon.wait_for_line(gone);
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool hostile] generation 2 has taken over");
+    until("the old worker has left", || {
+        let now = daemon.worker_pids("hostile");
+        now.len() == 1 && !now.contains(&old)
+    });
+    let mut kept: Vec<_> = (0..4)
+        .map(|_| address.connect().expect("the pool listens"))
+        .collect();
+    for _ in 0..2 {
+        for connection in &mut kept {
+            let request = Request::get("/pid").bytes(1, KEEP_CONN);
+            connection.send(&request).expect("it is open");
+            let answer = connection.answer().expect("the pool answers");
+            assert_eq!(answer.status, 200);
+        }
+    }
+    assert_eq!(daemon.lines_like(gone).len(), 1);
+}
+
+/// The master ends the program of a worker that has died, and has more rights than that.
+#[test]
+fn who_names_a_process_of_others_as_its_program_does_it_no_harm() {
+    let daemon = Setup::new().wsgi("hostile", HOSTILE, ONE).start();
+    let mut other = Command::new("/bin/cat")
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("there is a cat");
+    let dead = replaced_after(&daemon, &format!("/started?{}", other.id()));
+    daemon.wait_for_line(&format!(
+        "WARNING: [pool hostile] child {dead} sends what makes no sense, killing it"
+    ));
+    drop(other.stdin.take());
+    let end = other.wait().expect("it is a child");
+    assert!(end.success(), "{end}");
 }
 
 /// A mold that is a reaper of orphans itself has its workers for children: the master does not hear of their deaths, and

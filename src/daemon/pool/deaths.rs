@@ -5,7 +5,6 @@ use super::{Pool, now};
 use nix::sys::signal::Signal;
 use preforkd_plan::pool::Event;
 use preforkd_sys::children::Death;
-use preforkd_sys::program::kill_group;
 
 impl Pool {
     pub(super) fn mold_died(&mut self, mut process: Process, death: Death) {
@@ -36,7 +35,7 @@ impl Pool {
         if let Some(program) = process.program
             && death != Some(Death::Exited(0))
         {
-            kill_group(program);
+            program.kill_if_inherited();
         }
         let served = self
             .board

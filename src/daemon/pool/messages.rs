@@ -10,6 +10,7 @@ use preforkd_plan::pool::Event;
 use preforkd_plan::scale::Mode;
 use preforkd_sys::channel::Channel;
 use preforkd_sys::children;
+use preforkd_sys::program::Group;
 use preforkd_worker::message::{
     FromMold, FromWorker, MAX_FROM_CHILD, Malformed, Overdue, PROTOCOL,
 };
@@ -51,11 +52,17 @@ impl Pool {
     /// Takes in what a worker says. Returns whether its channel has come to its end, or is of no use any more; see
     /// [`Self::channel_ended`].
     pub(super) fn worker_messages(&mut self, slot: u32, common: &Common) -> bool {
+        let mut drained = false;
+        let has_programs = matches!(self.config.application, Application::Exec(_));
         for _ in 0..MESSAGES {
             let Some(Some(process)) = self.workers.get_mut(slot as usize) else {
                 return false;
             };
-            let (message, sender) = match hear(&process.spawned.control, FromWorker::decode) {
+            let decode = |bytes: &[u8]| match FromWorker::decode(bytes)? {
+                FromWorker::Started { .. } if !has_programs => Err(Malformed),
+                message => Ok(message),
+            };
+            let (message, sender) = match hear(&process.spawned.control, decode) {
                 Heard::Nothing => return false,
                 Heard::Message(message, sender) => (message, sender),
                 end @ (Heard::End | Heard::Nonsense) => {
@@ -124,10 +131,17 @@ impl Pool {
                         self.config.name,
                         process.pid_text()
                     );
-                    process.program = i32::try_from(pid).ok().map(Pid::from_raw);
+                    // What is no program of its own, or has gone meanwhile, is nothing to remember.
+                    process.program = process.spawned.pid.and_then(|parent| {
+                        let leader = Pid::from_raw(i32::try_from(pid).ok()?);
+                        Group::led_by(leader, parent)
+                    });
                 }
                 FromWorker::Trouble { text } => {
-                    process.drain(&self.config);
+                    // Once, since what is alive can go on for as long as it is read from.
+                    if !std::mem::replace(&mut drained, true) {
+                        process.drain(&self.config);
+                    }
                     let last = match process.last_words() {
                         Some(words) => format!("; its last words: {}", visible(&words)),
                         None => String::new(),

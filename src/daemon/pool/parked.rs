@@ -7,6 +7,7 @@ use super::Common;
 use crate::token::{Token, What};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{Shutdown, shutdown};
+use preforkd_sys::channel::close_without_waiting;
 use preforkd_sys::parking::{Arrived, Parking, look_at};
 use std::collections::BTreeMap;
 use std::io;
@@ -93,17 +94,23 @@ impl Parked {
         self.place.theirs.waiting()
     }
 
-    /// Workers have parted with connections.
-    pub fn take_in(&mut self, common: &Common) {
+    /// Workers have parted with connections. Returns false when one of them has shut their end down for all, so that
+    /// nothing will come any more.
+    pub fn take_in(&mut self, common: &Common) -> bool {
         for _ in 0..AT_ONCE {
-            let Some(connection) = self.place.ours.take() else {
-                return;
+            let connection = match self.place.ours.take() {
+                Ok(Some(connection)) => connection,
+                Ok(None) => return true,
+                Err(_) => {
+                    let _ = common.epoll.delete(&self.place.ours);
+                    return false;
+                }
             };
             if self.connections.len() == MOST
                 && let Some((_, oldest)) = self.connections.pop_first()
             {
                 let _ = common.epoll.delete(&oldest);
-                end(&oldest);
+                end(oldest);
             }
             let token = Token::Pool {
                 pool: self.pool,
@@ -120,6 +127,7 @@ impl Parked {
                 self.next = (self.next + 1) % NUMBERS;
             }
         }
+        true
     }
 
     /// Something has arrived on a connection, which goes to the workers, or it has ended. Returns whether the workers got
@@ -133,7 +141,7 @@ impl Parked {
         let passed = look_at(connection.as_fd()) == Arrived::Bytes
             && self.place.ours.put(connection.as_fd()).is_ok();
         if !passed {
-            end(&connection);
+            end(connection);
         }
         passed
     }
@@ -144,7 +152,7 @@ impl Parked {
         for connection in std::mem::take(&mut self.connections).into_values() {
             let _ = common.epoll.delete(&connection);
             if self.place.theirs.put(connection.as_fd()).is_err() {
-                end(&connection);
+                end(connection);
             }
         }
     }
@@ -158,7 +166,9 @@ impl Parked {
 }
 
 /// Ends a connection for everybody who holds it: a child that the application forked, say.
-fn end(connection: &OwnedFd) {
+fn end(connection: OwnedFd) {
     // The peer may have left, which is as good.
     let _ = shutdown(connection.as_raw_fd(), Shutdown::Both);
+    // Whoever held it may have changed that since it came.
+    close_without_waiting(&connection);
 }

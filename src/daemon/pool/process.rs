@@ -1,15 +1,15 @@
 //! A process of a pool, as the master holds it: a worker or the mold.
 
 use super::now;
-use crate::config;
+use crate::config::{self, Application, Protocol};
 use crate::log::{self, Said};
 use crate::output::{Held, Line, Output};
 use crate::spawn::Spawned;
 use nix::sys::epoll::Epoll;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use preforkd_plan::time::Time;
 use preforkd_sys::children;
+use preforkd_sys::program::Group;
 use std::time::Duration;
 
 /// How long what a process prints is held back while it starts: a person who waits for it is to see what it does.
@@ -44,8 +44,8 @@ pub(super) struct Process {
     tell_at: Option<Time>,
     /// It was told to leave, or killed: its end is no news.
     pub(super) leaving: bool,
-    /// The program that it relays to, which leads a process group.
-    pub(super) program: Option<Pid>,
+    /// The program that it relays to, with what that has started.
+    pub(super) program: Option<Group>,
     /// What it has printed last to standard error, if anybody may ask.
     last_words: Vec<u8>,
 }
@@ -106,9 +106,10 @@ impl Process {
         mut act: impl FnMut(usize, &mut Output, &mut dyn FnMut(Line<'_>)),
     ) {
         let mut outputs = self.spawned.output.take();
+        let relays = matches!(&pool.application, Application::Exec(exec) if exec.protocol == Protocol::Fastcgi);
         for (stream, output) in outputs.iter_mut().flatten().enumerate() {
             act(stream, output, &mut |line| {
-                if stream == 1 && self.program.is_some() && !line.bytes.is_empty() {
+                if stream == 1 && relays && !line.bytes.is_empty() {
                     self.last_words.clear();
                     let words = &line.bytes[..line.bytes.len().min(WORDS)];
                     self.last_words.extend_from_slice(words);

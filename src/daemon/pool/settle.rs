@@ -52,7 +52,10 @@ impl View for Sight<'_> {
             .length(self.listener.socket().as_fd(), self.target);
         self.board.saw_queue(length);
         let totals = self.board.totals(now().0);
-        (length, totals.counts.connections + totals.rejected)
+        (
+            length,
+            totals.counts.connections.saturating_add(totals.rejected),
+        )
     }
 }
 

@@ -3,10 +3,12 @@
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::unistd::Pid;
 use preforkd_sys::children::{Death, wait_for};
-use preforkd_sys::program::{Program, unread};
+use preforkd_sys::program::{Group, Program, unread};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Command, Stdio};
 
 fn shell(script: &str) -> Program {
     Program {
@@ -46,6 +48,36 @@ fn what_cannot_be_executed_is_told_with_its_errno() {
         let error = program.start([root.as_fd(); 3], root.as_fd()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno), "{path}");
     }
+}
+
+#[test]
+fn a_group_is_known_by_its_leader_and_whose_child_that_is() {
+    let (root, null) = (File::open("/").unwrap(), File::open("/dev/null").unwrap());
+    let started = shell("while :; do :; done")
+        .start([null.as_fd(); 3], root.as_fd())
+        .unwrap();
+    let here = Pid::this();
+    let group = Group::led_by(started.pid, here).unwrap();
+    assert_eq!(Group::led_by(started.pid, Pid::from_raw(1)), None);
+    for number in [i32::MIN, -1, 0, 1] {
+        let leader = Pid::from_raw(number);
+        assert_eq!(Group::led_by(leader, Pid::from_raw(0)), None, "{number}");
+    }
+    let mut follower = Command::new("/bin/cat")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(follower.id().cast_signed());
+    assert_eq!(Group::led_by(pid, here), None);
+    drop(follower.stdin.take());
+    assert!(follower.wait().unwrap().success());
+    group.kill_if_inherited();
+    let killed = Death::Signaled {
+        number: libc::SIGKILL,
+        core: false,
+    };
+    assert_eq!(wait_for(started.pid), Ok(killed));
+    assert_eq!(Group::led_by(started.pid, here), None);
 }
 
 #[test]
