@@ -12,8 +12,8 @@
 //!   reset before any answer, when nothing but the head had been sent, says that the end of the parameters was not read.
 //!   So the body is held back until the head has been read.
 //! * A request without a body is sent in one piece with the end of its body. Then a reset may also say that only that
-//!   end was not read, as php-cgi does not: it counts if the program has been seen to read that before it answers, or has
-//!   ended in good order.
+//!   end was not read: php-cgi does not read it, and what reads ahead may have left it. So it counts only for a program
+//!   that goes on, or has ended with status 0.
 //!
 //! # Layout
 //! * [`listener`]: the socket that the program listens on
@@ -50,18 +50,6 @@ const ABORT: Duration = Duration::from_secs(2);
 /// How long it then has to come back for another connection, before it is ended.
 const RETURN: Duration = Duration::from_secs(10);
 
-/// Requests that are watched closely for [`ReadsAll`].
-const WATCHED: u8 = 16;
-
-/// Whether a program reads the end of an empty body before it answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadsAll {
-    /// It has been seen to.
-    Yes,
-    /// It has not been seen to; so many further requests are watched closely.
-    Unknown(u8),
-}
-
 /// The relay of a worker. Dropping it ends the program.
 #[derive(Debug)]
 pub struct Relay {
@@ -72,8 +60,6 @@ pub struct Relay {
     answer: Answer,
     /// Whether something of the answer has been handed on.
     answered: bool,
-    /// Whether the program reads the end of an empty body before it answers.
-    reads_all: ReadsAll,
 }
 
 impl Relay {
@@ -89,7 +75,6 @@ impl Relay {
             request: Request::default(),
             answer: Answer::default(),
             answered: false,
-            reads_all: ReadsAll::Unknown(WATCHED),
         })
     }
 
@@ -99,19 +84,16 @@ impl Relay {
         for _ in 0..TRIES {
             self.request.rewind();
             self.answered = false;
-            let is_used = self.connection.is_some() && self.life.is_serving();
             if self.connection.is_none() {
                 self.life
                     .settle_for_request(&mut self.connection)
                     .map_err(Fault::Program)?;
             }
             if self.connection.is_none() {
-                let connected = self.life.connect();
-                self.connection = Some(connected.map_err(|error| {
-                    Fault::Program(format!("the program cannot be connected to: {error}"))
-                })?);
+                let connected = self.life.connect_for_request();
+                self.connection = Some(connected.map_err(Fault::Program)?);
             }
-            if self.converse(exchange, has_body, is_used)? {
+            if self.converse(exchange, has_body)? {
                 self.life.has_served();
                 return Ok(());
             }

@@ -209,10 +209,17 @@ impl Worker {
             if ready(CONTROL) {
                 self.hear()?;
             }
-            if ready(NEWS) {
+            if ready(NEWS) && !self.told.retire {
                 // Nobody is to count on it meanwhile.
                 self.reporter.busy(clock::now());
-                self.prepare(application)?;
+                if let Err(failure) = self.prepare(application) {
+                    // Who waits is for another worker to answer.
+                    self.part();
+                    if called || parked || self.told.nudge {
+                        self.tell(&FromWorker::Occupied)?;
+                    }
+                    return Err(failure);
+                }
                 self.reporter.idle(clock::now());
             }
             let told = std::mem::take(&mut self.told);

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use preforkd_sys::channel::Channel;
 use preforkd_sys::children::{self, Death};
 use preforkd_sys::program::{Program, Started, kill_group, signal_group};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -142,7 +142,7 @@ impl Life {
             if let Some((running, death)) = self.bury() {
                 if idle {
                     *connection = None;
-                } else if connection.is_some() && self.has_accepted(&running) {
+                } else if connection.is_some() && !self.listener.has_waiting() {
                     // Its answer, or its end, is to be read from the connection that it took.
                     self.ended = Some((running.program.pid, death));
                     self.call();
@@ -183,6 +183,20 @@ impl Life {
         self.listener.connect()
     }
 
+    /// The same for a request. Where no later one can be made either, the worker will hear of it, too.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub(super) fn connect_for_request(&mut self) -> Result<OwnedFd, String> {
+        self.connect().map_err(|failure| {
+            let text = failure.to_string();
+            if let ErrorKind::ConnectionRefused | ErrorKind::WouldBlock = failure.kind() {
+                self.give_up(failure);
+            }
+            text
+        })
+    }
+
     /// The program has answered.
     pub(super) fn has_served(&mut self) {
         if let Some(running) = &mut self.running {
@@ -190,23 +204,16 @@ impl Life {
         }
     }
 
-    /// Whether the program that runs has answered.
-    pub(super) fn is_serving(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.served)
-    }
-
     /// The program has ended its connection. Returns how it has ended itself; None when it goes on.
     pub(super) fn autopsy(&mut self) -> Option<(Pid, Death)> {
-        let ended = self.ended.take();
-        self.wait_for_end(DYING);
-        match self.bury() {
-            Some((running, death)) => {
-                // The next request is not to wait for the next program.
-                self.call();
-                Some((running.program.pid, death))
-            }
-            None => ended,
+        if let Some(ended) = self.ended.take() {
+            return Some(ended);
         }
+        self.wait_for_end(DYING);
+        let (running, death) = self.bury()?;
+        // The next request is not to wait for the next program.
+        self.call();
+        Some((running.program.pid, death))
     }
 
     /// Ends a program that is of no use any more, if it has not ended itself, and says why; another one will be started.

@@ -30,6 +30,10 @@ const BACKLOG: i32 = 32;
 /// to notice that nothing else is looked at meanwhile.
 pub(super) const RECEIVE_MS: i64 = 10;
 
+/// How long making a connection may wait while too many wait already: those that were given up and that no program has
+/// taken.
+const CONNECT_MS: i64 = 1000;
+
 /// The listening socket of a program.
 #[derive(Debug)]
 pub struct Listener {
@@ -85,13 +89,21 @@ impl Listener {
     /// A connection to the program. Receives that are allowed to wait do so for [`RECEIVE_MS`].
     ///
     /// # Errors
+    /// ECONNREFUSED when the program has shut the socket down, EAGAIN when nothing was accepted for [`CONNECT_MS`];
     /// EMFILE and its like.
     pub(super) fn connect(&self) -> io::Result<OwnedFd> {
         let connection = stream()?;
         let wait = TimeVal::milliseconds(RECEIVE_MS);
         setsockopt(&connection, sockopt::ReceiveTimeout, &wait)?;
+        // connect(2) waits for so long as well; sends never wait.
+        let wait = TimeVal::milliseconds(CONNECT_MS);
+        setsockopt(&connection, sockopt::SendTimeout, &wait)?;
         let name = self.file.as_raw_fd().to_string();
-        connect(connection.as_raw_fd(), &UnixAddr::new(name.as_str())?)?;
+        connect(connection.as_raw_fd(), &UnixAddr::new(name.as_str())?).map_err(|error| {
+            let error = io::Error::from(error);
+            let text = format!("the program cannot be connected to: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
         Ok(connection)
     }
 

@@ -1,9 +1,10 @@
 //! One request on its way to the program, and its answer on its way back.
 
-use super::{ReadsAll, Relay};
+use super::Relay;
 use crate::deadline::Deadline;
 use crate::exchange::{self, Exchange, TRANSFER};
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
@@ -20,8 +21,12 @@ use std::time::{Duration, Instant};
 /// to the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(5));
 
-/// Looks without a pause at whether a program has read all of a request that is watched closely.
-const LOOKS: u8 = 100;
+/// Receives from the program at one time: one that sends without end must not keep the web server waiting.
+const TURNS: usize = 32;
+
+/// The other side sends no more (poll(2)). nix has no name for it and tells nothing of what happens with it, so that it
+/// is looked at as an error is.
+const ENDED: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 
 /// Why a request fails.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ struct Piece {
 
 /// How far the way back is.
 enum Output {
-    /// What has come has been handed on.
+    /// What has been received has been handed on.
     Empty,
     /// The web server takes no more for now.
     Full,
@@ -74,41 +79,26 @@ struct Flow {
     pause: Duration,
     /// Whether anything behind the head may have been sent.
     beyond_head: bool,
-    /// The kernel has said that the connection was reset, which it does once.
-    was_reset: bool,
-    /// How often a program that may read all before it answers is still looked at for that.
-    looks: u8,
     /// By when the web server must have done its part, while it is waited for.
     deadline: Option<Deadline>,
 }
 
 impl Relay {
-    /// Sends the request, on a connection that `is_used` for one before or not, and passes the answer on. Returns false
-    /// when the program has closed the connection and cannot have begun with the request.
+    /// Sends the request and passes the answer on. Returns false when the program has closed the connection and cannot
+    /// have begun with the request.
     pub(super) fn converse(
         &mut self,
         exchange: &mut Exchange,
         has_body: bool,
-        is_used: bool,
     ) -> Result<bool, Fault> {
         let ends_with_head = !has_body && exchange.head().role == RESPONDER;
-        let looks = match &mut self.reads_all {
-            // One that has yet to accept the connection reads nothing for a while.
-            ReadsAll::Unknown(left @ 1..) if ends_with_head && is_used => {
-                *left -= 1;
-                LOOKS
-            }
-            ReadsAll::Unknown(_) | ReadsAll::Yes => 0,
-        };
         let mut flow = Flow {
             input: if has_body { Input::Head } else { Input::Ended },
             piece: None,
-            simple: !has_body && looks == 0,
+            simple: !has_body,
             watches: true,
             pause: PAUSES.0,
             beyond_head: ends_with_head,
-            was_reset: false,
-            looks,
             deadline: None,
         };
         if ends_with_head {
@@ -125,13 +115,10 @@ impl Relay {
                     return Ok(true);
                 }
                 Output::Closed { reset } => {
-                    self.closed(reset || flow.was_reset, &flow, ends_with_head)?;
+                    self.closed(reset, &flow, ends_with_head)?;
                     return Ok(false);
                 }
                 Output::Empty | Output::Full => {}
-            }
-            if ends_with_head {
-                self.look_whether_all_is_read(&mut flow);
             }
             let flushed = exchange.try_flush().map_err(Fault::Client)?;
             let is_full = matches!(output, Output::Full);
@@ -219,24 +206,9 @@ impl Relay {
         polled[0].revents().is_some_and(|ready| ready.is_empty())
     }
 
-    /// Sees whether the program has read the end of the empty body, while it has answered nothing.
-    fn look_whether_all_is_read(&mut self, flow: &mut Flow) {
-        let Some(connection) = &self.connection else {
-            return;
-        };
-        if self.reads_all != ReadsAll::Yes && !self.answer.has_begun() && self.has_read_all() {
-            // In this order: afterwards it may have answered, or ended, and have left the end unread until then.
-            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-            match recv(connection.as_raw_fd(), &mut [0], flags) {
-                Err(Errno::EAGAIN) => self.reads_all = ReadsAll::Yes,
-                Err(Errno::ECONNRESET) => flow.was_reset = true,
-                Ok(_) | Err(_) => {}
-            }
-        }
-    }
-
     /// Hands on what the program answers.
     fn collect(&mut self, exchange: &mut Exchange, flow: &mut Flow) -> Result<Output, Fault> {
+        let mut turns = 0..TURNS;
         loop {
             if let Some(piece) = &mut flow.piece {
                 if !self.hand_on(exchange, piece).map_err(Fault::Client)? {
@@ -259,6 +231,7 @@ impl Relay {
                     application,
                     protocol,
                 })) => return Ok(Output::End(application, protocol)),
+                Ok(None) if turns.next().is_none() => return Ok(Output::Empty),
                 Ok(None) => match self.receive(flow) {
                     Ok(0) => return Ok(Output::Closed { reset: false }),
                     Ok(count) => self.answer.filled(count),
@@ -316,7 +289,7 @@ impl Relay {
             return Ok(());
         }
         let unread = unanswered && reset;
-        if unread && (!flow.beyond_head || ends_with_head && self.reads_all == ReadsAll::Yes) {
+        if unread && !flow.beyond_head {
             return Ok(());
         }
         let end = self.life.autopsy();
@@ -356,12 +329,12 @@ impl Relay {
         let from_program =
             some(!is_full, PollFlags::POLLIN) | some(takes && !all_sent, PollFlags::POLLOUT);
         let watches = flow.watches && !awaits_body;
+        // Whether it has left is to be seen behind what it has sent, of which no more is to come.
+        let sees_end = awaits_body && !wants_body && exchange.can_keep_body();
         let from_client = some(wants_body || keeps_body || watches, PollFlags::POLLIN)
+            | some(sees_end, ENDED)
             | some(!flushed, PollFlags::POLLOUT);
-        let timeout = if flow.looks > 0 && self.reads_all != ReadsAll::Yes {
-            flow.looks -= 1;
-            Some(TimeSpec::from_duration(Duration::ZERO))
-        } else if flow.input == Input::Head && all_sent {
+        let timeout = if flow.input == Input::Head && all_sent {
             flow.pause = (2 * flow.pause).min(PAUSES.1);
             Some(TimeSpec::from_duration(flow.pause))
         } else if wants_body || !flushed {

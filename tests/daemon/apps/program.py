@@ -1,7 +1,7 @@
 """A FastCGI program without any library, which does as the path asks: mostly what no program should.
 
-Its arguments say what it does before it serves: `print TEXT`, `exit STATUS`, `deaf` (never accepts), `buffer BYTES` (how
-much it reads ahead, 8192 if nothing is said).
+Its arguments say what it does before it serves: `print TEXT`, `sleep SECONDS`, `exit STATUS`, `deaf` (never accepts),
+`buffer BYTES` (how much it reads ahead, 8192 if nothing is said).
 """
 
 import os
@@ -176,6 +176,18 @@ def serve(connection):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         answer(b"%d" % os.getpid())
         time.sleep(60)
+    elif path == "/shut":
+        answer(b"%d" % os.getpid())
+        connection.socket.close()
+        socket.socket(fileno=os.dup(0)).shutdown(socket.SHUT_RDWR)
+        say("accepts no more")
+        time.sleep(60)
+    elif path == "/prattle":
+        # Records that are for nobody, as many at once as the kernel takes.
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        nothing = struct.pack(">BBHHBx", 1, 10, 0, 0, 0) * (1 << 17)
+        while True:
+            connection.socket.sendall(nothing)
     elif path == "/child":
         pid = os.fork()
         if pid == 0:
@@ -196,6 +208,8 @@ def main(arguments):
             print(arguments.pop(0), file=sys.stderr, flush=True)
         elif word == "exit":
             sys.exit(int(arguments.pop(0)))
+        elif word == "sleep":
+            time.sleep(float(arguments.pop(0)))
         elif word == "deaf":
             time.sleep(60)
         elif word == "buffer":
