@@ -111,8 +111,9 @@ const LIMITED_KILLING: May = May {
     ..KILLING
 };
 
-/// What makes a worker hold its request, and one more that comes on the connection it keeps, until it is ended.
+/// What makes a worker hold its request, and one more that has reached it, until it is ended.
 const STOPPING: May = May {
+    lose: 2,
     wait: None,
     ..KILLING
 };
