@@ -1,6 +1,7 @@
 //! Kept connections that their worker has to part with stay open, and whoever is there answers what comes on them.
 
 use std::fs;
+use std::thread;
 
 use nix::sys::signal::Signal;
 
@@ -93,14 +94,47 @@ fn a_request_on_a_kept_connection_brings_a_worker_where_there_is_none() {
     ask(&mut kept);
 }
 
+/// The connections that the master has are those of kept ones: it hands one on when a request has come.
+fn descriptors(daemon: &Daemon) -> usize {
+    let path = format!("/proc/{}/fd", daemon.pid());
+    let open = fs::read_dir(path).expect("the master is there");
+    open.count()
+}
+
+#[test]
+fn requests_on_kept_connections_that_wait_are_answered_before_everything_ends() {
+    let (mut daemon, address) = probe("pm = static\npm.max_children = 1");
+    daemon.wait_for_workers("probe", 1);
+    let before = descriptors(&daemon);
+    let mut kept: Vec<Connection> = (0..5).map(|_| keep(&address).0).collect();
+    let held = thread::spawn({
+        let address = address.clone();
+        move || address.get("/hold?ms=1000").expect("it is answered").status
+    });
+    daemon.wait_for_line("*said into stderr: \"held\"*");
+    until("the master has the connections", || {
+        descriptors(&daemon) == before + kept.len()
+    });
+    for connection in &mut kept {
+        connection
+            .send(&Request::get("/pid").bytes(1, KEEP_CONN))
+            .expect("it is open");
+    }
+    until("the requests wait for the worker", || {
+        descriptors(&daemon) == before
+    });
+    daemon.signal(Signal::SIGQUIT);
+    for connection in &mut kept {
+        assert_eq!(connection.answer().expect("it is answered").status, 200);
+    }
+    assert_eq!(held.join().expect("the client does not panic"), 200);
+    assert_eq!(daemon.wait_for_end().code(), Some(0));
+}
+
 #[test]
 fn what_nobody_keeps_any_more_is_let_go_and_not_all_is_kept() {
     let (daemon, address) = probe("pm = static\npm.max_children = 1");
-    let descriptors = || {
-        let path = format!("/proc/{}/fd", daemon.pid());
-        let open = fs::read_dir(path).expect("the master is there");
-        open.count()
-    };
+    let descriptors = || descriptors(&daemon);
     daemon.wait_for_workers("probe", 1);
     let before = descriptors();
     let mut kept: Vec<Connection> = (0..250).map(|_| keep(&address).0).collect();
