@@ -280,10 +280,10 @@ fn the_next_request_on_a_kept_connection_does_not_wait() {
 /// Nor does a process that talks without end keep a request, or the worker of one.
 #[test]
 fn noise_keeps_no_request() {
-    let host = Host::start(PROGRAM, ONE);
+    let host = Host::start(PROGRAM, &format!("{ONE}request_terminate_timeout = 2s"));
     let file = host.daemon.folder.write("busy", "");
     let noisy = format!("/leaves-noise?file={}", file.display());
-    for _ in 0..2 {
+    for _ in 0..4 {
         let answer = host.address().ask(&Request::get(&noisy));
         let answer = answer.expect("the pool answers");
         assert_eq!(answer.text(), "answered");
