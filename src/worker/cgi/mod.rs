@@ -129,6 +129,15 @@ impl Cgi {
         Ok((program, directory))
     }
 
+    /// Tells the master of a program, which it ends with all that it has started if this worker can no more.
+    fn announce(&self, program: Pid) {
+        let pid = program.as_raw().unsigned_abs();
+        // Should this be lost, the kernel still ends the program with its worker, though not what it has started.
+        let _ = self
+            .control
+            .send(&FromWorker::Started { pid }.encode(), &[]);
+    }
+
     /// Tells the master what the log is to have of a program.
     fn complain(&self, text: String) {
         // The master may be gone, and if it does not listen just now there is more in the log than anybody reads.

@@ -122,6 +122,7 @@ impl<'a> Passage<'a> {
         let stdio = [its_stdin.as_fd(), its_stdout.as_fd(), its_stderr.as_fd()];
         let program = program.start(stdio, directory)?;
         cgi.running.store(program.pid.as_raw(), Ordering::SeqCst);
+        cgi.announce(program.pid);
         Ok(Self {
             cgi,
             exchange,

@@ -301,11 +301,15 @@ fn no_script_outlives_its_worker() {
     let host = Host::start(PROGRAM, ONE);
     let mut connection = host.address().connect().expect("the pool listens");
     connection
-        .send(&Request::get("/slow?ms=600000").bytes(1, 0))
+        .send(&Request::get("/hangs-with-a-child").bytes(1, 0))
         .expect("it is open");
-    let programs = host.wait_for_programs(1);
+    host.daemon.wait_for_line("hangs");
+    let both = host.programs();
+    assert_eq!(both.len(), 2, "{both:?}");
     host.workers()[0].signal(Signal::SIGKILL);
-    until("the script has ended", || !programs[0].runs());
+    until("the script and its child have ended", || {
+        both.iter().all(|process| !process.runs())
+    });
     host.page("/pid");
 }
 
