@@ -1,5 +1,6 @@
 //! What becomes of requests, connections and workers when a program fails.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,13 @@ fn a_worker_that_is_told_to_leave_starts_no_program() {
     programs(&daemon)[0].signal(Signal::SIGKILL);
     daemon.signal(Signal::SIGQUIT);
     daemon.wait_for_line("Finishing ...");
+    // The master never waits within a turn: when it sleeps it has told its worker.
+    let stat = format!("/proc/{}/stat", daemon.pid());
+    until("the master has told its worker", || {
+        let stat = fs::read_to_string(&stat).expect("it waits for its worker");
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, fields)| fields.starts_with('S'))
+    });
     worker.signal(Signal::SIGCONT);
     assert!(daemon.wait_for_end().success());
     assert_eq!(daemon.lines_like("has started program").len(), 1);
