@@ -21,7 +21,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
 const STAGE_BITS: u64 = 0b11;
 const IDLE: u64 = 0;
@@ -129,6 +129,8 @@ impl Watch {
             response.take(),
             MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
         );
+        // Telling of it takes a while: the web server must not send its next request to a worker that ends.
+        let _ = shutdown(connection, Shutdown::Write);
     }
 }
 
