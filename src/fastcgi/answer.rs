@@ -5,7 +5,8 @@
 //! asked, or after the end of its stream is an error, after which the connection must be closed. What comes after the
 //! end of the request is no error of that request; [`Answer::is_clean`] tells whether the connection can be kept.
 
-use crate::record::{HEADER, Header, MANAGEMENT, ProtocolStatus, VERSION, kind};
+use crate::intake::Intake;
+use crate::record::{Header, MANAGEMENT, ProtocolStatus, VERSION, kind};
 use crate::request::ID;
 use std::ops::Range;
 use thiserror::Error;
@@ -59,13 +60,7 @@ pub enum Event {
 /// The reader of one connection's answers.
 #[derive(Debug)]
 pub struct Answer {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// The record whose content is being read, what is left of it, and of its padding.
-    current: Option<Header>,
-    content: usize,
-    padding: usize,
+    intake: Intake,
     /// Whether anything has come.
     begun: bool,
     /// The streams that have ended: standard output, standard error.
@@ -75,12 +70,7 @@ pub struct Answer {
 impl Default for Answer {
     fn default() -> Self {
         Self {
-            buffer: vec![0; BUFFER],
-            start: 0,
-            end: 0,
-            current: None,
-            content: 0,
-            padding: 0,
+            intake: Intake::new(BUFFER),
             begun: false,
             closed: [false; 2],
         }
@@ -90,38 +80,26 @@ impl Default for Answer {
 impl Answer {
     /// A request has been sent on a new connection, or on one that [`Self::is_clean`].
     pub fn begin(&mut self) {
-        self.start = 0;
-        self.end = 0;
-        self.current = None;
-        self.content = 0;
-        self.padding = 0;
+        self.intake.reset();
         self.begun = false;
         self.closed = [false; 2];
     }
 
     /// Where to read to; never empty once [`Self::next`] has returned None.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-        } else if self.end == self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        &mut self.buffer[self.end..]
+        self.intake.space()
     }
 
     /// Tells that `count` bytes were read to [`Self::space`].
     pub fn filled(&mut self, count: usize) {
         self.begun |= count > 0;
-        self.end = (self.end + count).min(self.buffer.len());
+        self.intake.filled(count);
     }
 
     /// The bytes of an event; valid until the next call of [`Self::space`].
     #[must_use]
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        &self.buffer[range]
+        self.intake.bytes(range)
     }
 
     /// Whether any byte of an answer has come.
@@ -133,7 +111,7 @@ impl Answer {
     /// After [`Event::End`]: whether nothing that nobody asked for has come behind it.
     #[must_use]
     pub fn is_clean(&mut self) -> bool {
-        self.skip_padding() && self.start == self.end
+        self.intake.is_exhausted()
     }
 
     /// The next event in what has been read; None when more must be read first.
@@ -146,23 +124,17 @@ impl Answer {
     )]
     pub fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            let Some(record) = self.current else {
-                if self.skip_padding() && self.read_header()? {
-                    continue;
-                }
+            let Some(record) = self.intake.current() else {
+                let Some(header) = self.intake.peek() else {
+                    return Ok(None);
+                };
+                self.check(header)?;
+                self.intake.enter(header);
+                continue;
+            };
+            let Some((range, _)) = self.intake.take(record.kind == kind::END_REQUEST) else {
                 return Ok(None);
             };
-            let available = self.content.min(self.end - self.start);
-            let whole = record.kind == kind::END_REQUEST;
-            if (whole && available < self.content) || (available == 0 && self.content > 0) {
-                return Ok(None);
-            }
-            let range = self.start..self.start + available;
-            self.start += available;
-            self.content -= available;
-            if self.content == 0 {
-                self.current = None;
-            }
             match record.kind {
                 // Whatever it says of itself, nobody has asked.
                 _ if record.id == MANAGEMENT => {}
@@ -182,7 +154,7 @@ impl Answer {
     }
 
     fn end_of_request(&self, range: Range<usize>) -> Result<Event, Error> {
-        let &[a, b, c, d, status, ..] = &self.buffer[range] else {
+        let &[a, b, c, d, status, ..] = self.intake.bytes(range) else {
             unreachable!("the length was checked with the header");
         };
         let content = 8;
@@ -191,28 +163,6 @@ impl Answer {
             application: u32::from_be_bytes([a, b, c, d]),
             protocol,
         })
-    }
-
-    /// Whether all padding of the last record has been skipped.
-    fn skip_padding(&mut self) -> bool {
-        let skipped = self.padding.min(self.end - self.start);
-        self.start += skipped;
-        self.padding -= skipped;
-        self.padding == 0
-    }
-
-    /// Whether a header was there to be read.
-    fn read_header(&mut self) -> Result<bool, Error> {
-        let Some(bytes) = self.buffer[self.start..self.end].first_chunk::<HEADER>() else {
-            return Ok(false);
-        };
-        let header = Header::decode(bytes);
-        self.check(header)?;
-        self.start += HEADER;
-        self.content = usize::from(header.content);
-        self.padding = usize::from(header.padding);
-        self.current = Some(header);
-        Ok(true)
     }
 
     /// What can be said against a record from its header alone.

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! * [`record`]: the 8-byte header, record types, roles, the end of a request
+//! * `intake`: received bytes, record by record
 //! * [`pairs`]: name-value pairs
 //! * [`receiver`]: the server side of a connection: assembles requests from any split of their bytes
 //! * [`response`]: frames an answer into records
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+mod intake;
 pub mod pairs;
 pub mod receiver;
 pub mod record;

@@ -9,10 +9,11 @@
 //! request goes on is answered with `CANT_MPX_CONN`; what follows for that id is skipped, as is everything for ids that
 //! are not known. Management records are answered at any time.
 
+use crate::intake::Intake;
 use crate::pairs::{self, Params};
 use crate::record::{
-    self, AUTHORIZER, FILTER, HEADER, Header, KEEP_CONNECTION, MANAGEMENT, ProtocolStatus,
-    RESPONDER, VERSION, kind,
+    self, AUTHORIZER, FILTER, Header, KEEP_CONNECTION, MANAGEMENT, ProtocolStatus, RESPONDER,
+    VERSION, kind,
 };
 use crate::request::ID;
 use std::ops::Range;
@@ -105,16 +106,10 @@ pub struct Receiver {
     capacity: u32,
     /// Whether other roles than that of a responder are served.
     all_roles: bool,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    intake: Intake,
     phase: Phase,
     head: Head,
     params: Params,
-    /// The record whose content is being read, what is left of it, and of its padding.
-    current: Option<Header>,
-    content: usize,
-    padding: usize,
 }
 
 impl Receiver {
@@ -125,15 +120,10 @@ impl Receiver {
             limits,
             capacity,
             all_roles: false,
-            buffer: vec![0; BUFFER],
-            start: 0,
-            end: 0,
+            intake: Intake::new(BUFFER),
             phase: Phase::Idle,
             head: Head::default(),
             params: Params::default(),
-            current: None,
-            content: 0,
-            padding: 0,
         }
     }
 
@@ -144,30 +134,18 @@ impl Receiver {
 
     /// Forgets everything: a new connection begins.
     pub fn reset(&mut self) {
-        self.start = 0;
-        self.end = 0;
+        self.intake.reset();
         self.phase = Phase::Idle;
-        self.current = None;
-        self.content = 0;
-        self.padding = 0;
     }
 
     /// Where to read to; never empty once [`Self::next`] has returned None.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-        } else if self.end == self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        &mut self.buffer[self.end..]
+        self.intake.space()
     }
 
     /// Tells that `count` bytes were read to [`Self::space`].
     pub fn filled(&mut self, count: usize) {
-        self.end = (self.end + count).min(self.buffer.len());
+        self.intake.filled(count);
     }
 
     /// What BEGIN said of the current request.
@@ -185,22 +163,21 @@ impl Receiver {
     /// The bytes of an [`Event::Body`]; valid until the next call of [`Self::space`].
     #[must_use]
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        &self.buffer[range]
+        self.intake.bytes(range)
     }
 
     /// Whether nothing of a request, or of any other record, has come yet. The padding of the last one is nothing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Idle && self.current.is_none() && self.end - self.start <= self.padding
+        self.phase == Phase::Idle && self.intake.is_idle()
     }
 
     /// Whether the next record after the body that has been read gives the request up. Does not go on to what follows.
     pub fn is_aborted(&mut self) -> bool {
-        if self.phase != Phase::Answering || self.current.is_some() || !self.skip_padding() {
+        if self.phase != Phase::Answering || self.intake.current().is_some() {
             return false;
         }
-        let next = self.buffer[self.start..self.end].first_chunk::<HEADER>();
-        next.map(Header::decode).is_some_and(|header| {
+        self.intake.peek().is_some_and(|header| {
             header.version == VERSION
                 && header.kind == kind::ABORT_REQUEST
                 && header.id == self.head.id
@@ -216,10 +193,7 @@ impl Receiver {
     /// Whether all of the request has come, its padding too, and nothing behind it: who goes on with the connection begins
     /// with a header.
     pub fn is_exhausted(&mut self) -> bool {
-        matches!(self.phase, Phase::Idle | Phase::Answering)
-            && self.current.is_none()
-            && self.skip_padding()
-            && self.start == self.end
+        matches!(self.phase, Phase::Idle | Phase::Answering) && self.intake.is_exhausted()
     }
 
     /// The answer has been sent; to be called after [`Event::BodyEnd`], before the next request on the connection.
@@ -237,78 +211,51 @@ impl Receiver {
     )]
     pub fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            let Some(record) = self.current else {
-                if self.skip_padding() && self.read_header()? {
-                    match self.pass_header() {
-                        Some(event) => return Ok(Some(event)),
-                        None => continue,
-                    }
+            let Some(record) = self.intake.current() else {
+                let Some(header) = self.intake.peek() else {
+                    return Ok(None);
+                };
+                self.check(header)?;
+                let range = self.intake.enter(header);
+                match self.pass_header(header, range) {
+                    Some(event) => return Ok(Some(event)),
+                    None => continue,
                 }
-                return Ok(None);
             };
-            let available = self.content.min(self.end - self.start);
             // These are looked at whole; they are small.
             let whole = match record.kind {
                 kind::BEGIN_REQUEST => true,
                 kind::GET_VALUES => record.id == MANAGEMENT,
                 _ => false,
             };
-            if (whole && available < self.content) || (available == 0 && self.content > 0) {
+            let Some((range, complete)) = self.intake.take(whole) else {
                 return Ok(None);
-            }
-            let range = self.start..self.start + available;
-            self.start += available;
-            self.content -= available;
-            let complete = self.content == 0;
-            if complete {
-                self.current = None;
-            }
+            };
             if let Some(event) = self.content(record, range, complete)? {
                 return Ok(Some(event));
             }
         }
     }
 
-    /// Whether all padding of the last record has been skipped.
-    fn skip_padding(&mut self) -> bool {
-        let skipped = self.padding.min(self.end - self.start);
-        self.start += skipped;
-        self.padding -= skipped;
-        self.padding == 0
-    }
-
-    /// Whether a header was there to be read.
-    fn read_header(&mut self) -> Result<bool, Error> {
-        let Some(bytes) = self.buffer[self.start..self.end].first_chunk::<HEADER>() else {
-            return Ok(false);
-        };
-        let header = Header::decode(bytes);
-        if header.version != VERSION {
-            return Err(Error::Version(header.version));
-        }
-        self.check(header)?;
-        self.start += HEADER;
-        self.content = usize::from(header.content);
-        self.padding = usize::from(header.padding);
-        self.current = Some(header);
-        Ok(true)
-    }
-
     /// Of a filter's streams, the headers are passed on, too.
-    fn pass_header(&mut self) -> Option<Event> {
-        let record = self.current.filter(|_| self.head.role == FILTER)?;
+    fn pass_header(&mut self, record: Header, range: Range<usize>) -> Option<Event> {
         let is_stream = matches!(record.kind, kind::STDIN | kind::DATA);
-        if self.phase != Phase::Body || record.id != self.head.id || !is_stream {
+        let is_ours = self.phase == Phase::Body && record.id == self.head.id;
+        if self.head.role != FILTER || !is_ours || !is_stream {
             return None;
         }
-        let range = self.start - HEADER..self.start;
         let header = record::header(record.kind, ID, record.content);
-        self.buffer[range.clone()].copy_from_slice(&header);
+        self.intake
+            .bytes_mut(range.clone())
+            .copy_from_slice(&header);
         Some(Event::Body(range))
     }
 
     /// What can be said against a record from its header alone.
     fn check(&self, header: Header) -> Result<(), Error> {
+        if header.version != VERSION {
+            return Err(Error::Version(header.version));
+        }
         let ours = self.phase != Phase::Idle && header.id == self.head.id;
         let complaint = match (header.kind, self.phase) {
             (kind::BEGIN_REQUEST, _) if header.id == MANAGEMENT => {
@@ -372,7 +319,7 @@ impl Receiver {
                 Ok(Some(Event::Request))
             }
             kind::PARAMS => {
-                self.params.extend(&self.buffer[range]);
+                self.params.extend(self.intake.bytes(range));
                 Ok(None)
             }
             kind::STDIN | kind::DATA if self.phase != Phase::Body => Ok(None),
@@ -389,7 +336,7 @@ impl Receiver {
     }
 
     fn begin(&mut self, id: u16, range: Range<usize>) -> Option<Event> {
-        let body = &self.buffer[range];
+        let body = self.intake.bytes(range);
         let role = u16::from_be_bytes([body[0], body[1]]);
         let keep = body[2] & KEEP_CONNECTION != 0;
         let refusal = match self.phase {
@@ -413,7 +360,7 @@ impl Receiver {
 
     /// Answers the names that are known (specification, 4.1).
     fn get_values(&self, range: Range<usize>) -> Event {
-        let mut rest = &self.buffer[range];
+        let mut rest = self.intake.bytes(range);
         let mut content = Vec::new();
         let capacity = self.capacity.to_string();
         while let Some((name, _, after)) = pairs::split_first(rest) {
