@@ -5,19 +5,7 @@ use super::suite::{self, cases};
 
 const PROGRAM: Program = Program::Perl;
 
-cases!(
-    PROGRAM;
-    pages,
-    proxy_is_dropped,
-    post_bodies,
-    large_bodies,
-    all_is_sent_before_anything_is_read,
-    slow_pages,
-    recycling_and_reload_lose_nothing,
-    complaints,
-    no_orphans,
-    what_a_program_inherits,
-);
+cases!(PROGRAM);
 
 #[test]
 fn crash() {

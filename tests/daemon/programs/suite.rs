@@ -14,8 +14,23 @@ use crate::support::wait::until;
 use super::host::{Host, POOL, Program};
 use super::transfer::{self, post, upload};
 
-/// Makes each of these functions of the suite a case of one program.
+/// Makes each of these functions of the suite a case of one program; without a list, all that say nothing else of it.
 macro_rules! cases {
+    ($program:expr) => {
+        $crate::programs::suite::cases!(
+            $program;
+            pages,
+            proxy_is_dropped,
+            post_bodies,
+            large_bodies,
+            all_is_sent_before_anything_is_read,
+            slow_pages,
+            recycling_and_reload_lose_nothing,
+            complaints,
+            no_orphans,
+            what_a_program_inherits,
+        );
+    };
     ($program:expr; $($case:ident),+ $(,)?) => {
         $(
             #[test]
