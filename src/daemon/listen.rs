@@ -16,6 +16,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Gid, Pid, Uid, fchownat};
 use preforkd_sys::orphans::{self, Holder};
+use preforkd_sys::queue::Target;
 use preforkd_sys::{acl, children};
 use std::fs::Permissions;
 use std::io;
@@ -150,8 +151,27 @@ impl Listener {
             socket: self.socket.try_clone()?,
             is_ours: self.is_ours,
             file: self.file.clone(),
-            parking: self.parking.as_ref().map(Place::share).transpose()?,
+            parking: self.parking.clone(),
         })
+    }
+
+    /// Whether the two are one socket.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let inode = |listener: &Self| fstat(&listener.socket).map(|data| data.st_ino);
+        matches!((inode(self), inode(other)), (Ok(this), Ok(that)) if this == that)
+    }
+
+    /// Whether somebody may come to it, or could again: not to a Unix socket that has lost its name.
+    #[must_use]
+    pub fn can_be_reached(&self) -> bool {
+        match &self.file {
+            Some(file) => file.is_there(),
+            None => {
+                !self.is_ours
+                    || Target::of(self.socket.as_fd()).is_ok_and(|kind| kind == Target::Tcp)
+            }
+        }
     }
 
     /// Where connections to it are parked.
@@ -176,7 +196,7 @@ impl Listener {
         self.parking = None;
     }
 
-    /// Lets nobody new come, when everything ends; who waits to be accepted goes on waiting. A Unix socket loses its name,
+    /// Lets nobody new come, when nobody goes on with it; who waits to be accepted goes on waiting. A Unix socket loses its name,
     /// and on a TCP port the kernel leaves unanswered what finds somebody waiting, and asks again a second later. To a
     /// socket of the service manager's they may come: it keeps them for whoever is next.
     pub fn shut_door(&mut self) {

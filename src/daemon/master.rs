@@ -13,7 +13,7 @@ use crate::listen::Sockets;
 use crate::log::{self, ALERT};
 use crate::notify::{Notifier, Work};
 use crate::pid_file;
-use crate::pool::{Common, Pool};
+use crate::pool::{Common, Heirs, Pool};
 use crate::reload::Reload;
 use crate::status::Supervisor;
 use crate::token::Token;
@@ -230,6 +230,23 @@ impl Master {
         let empty = |_: &u32, pool: &mut Pool| pool.is_leaving() && pool.is_empty();
         for (_, pool) in self.pools.extract_if(.., empty) {
             pool.leave(common);
+        }
+    }
+
+    /// Asks these pools to leave, in favour of those that stay. Those that are leaving already may have got an heir.
+    pub(crate) fn retire(&mut self, leaving: impl Fn(u32) -> bool) {
+        let stays = |(index, pool): &(&u32, &Pool)| !pool.is_leaving() && !leaving(**index);
+        let heirs = |pool: &Pool| {
+            let heirs = self.pools.iter().filter(stays);
+            let heirs = heirs.map(|(_, other)| pool.heir(other));
+            heirs.fold(Heirs::default(), Heirs::and)
+        };
+        let going = self.pools.iter().filter(|pool| !stays(pool));
+        let going: Vec<_> = going.map(|(index, pool)| (*index, heirs(pool))).collect();
+        for (index, heirs) in going {
+            if let Some(pool) = self.pools.get_mut(&index) {
+                pool.retire(heirs, &self.common);
+            }
         }
     }
 

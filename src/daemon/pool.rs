@@ -104,6 +104,26 @@ pub struct Pool {
     rejected: u32,
 }
 
+/// Who goes on with what a pool leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heirs {
+    /// Somebody listens on its address.
+    pub address: bool,
+    /// Somebody looks after its kept connections.
+    pub connections: bool,
+}
+
+impl Heirs {
+    /// These and those.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self {
+            address: self.address || others.address,
+            connections: self.connections || others.connections,
+        }
+    }
+}
+
 fn now() -> Time {
     Time(clock::now())
 }
@@ -138,7 +158,7 @@ impl Pool {
                 .into(),
             ),
         )?;
-        let place = sockets.requests.parking()?.share()?;
+        let place = sockets.requests.parking()?.clone();
         let timeouts = Timeouts {
             start: config.start_timeout,
             terminate: config.request_terminate_timeout,
@@ -262,16 +282,17 @@ impl Pool {
         self.board.set_reloaded(succeeded, clock::epoch());
     }
 
-    /// The one of its sockets that listens on `address`.
+    /// The one of its sockets that listens on `address`, if it can be reached there.
     #[must_use]
     pub fn listener_on(&self, address: &config::Listen) -> Option<&Listener> {
-        if self.config.listen == *address {
+        let listener = if self.config.listen == *address {
             Some(&self.listener)
         } else if self.config.status_listen.as_ref() == Some(address) {
             self.status_listener.as_ref()
         } else {
             None
-        }
+        };
+        listener.filter(|listener| listener.can_be_reached())
     }
 
     fn listeners(&self) -> impl Iterator<Item = &Listener> {
@@ -290,7 +311,7 @@ impl Pool {
         let sockets = status::Sockets {
             status: status.map(|listener| listener.socket().as_fd()),
             requests: self.listener.socket().as_fd(),
-            parking: &self.parked.place().theirs,
+            parking: self.parked.place().theirs(),
         };
         let desk = Desk::new(&self.config, sockets, self.board.handle());
         Some(desk.map(|desk| (self.index, desk)))
@@ -442,22 +463,48 @@ impl Pool {
         }
     }
 
-    /// Stops: workers leave after their request, or at once.
-    pub fn stop(&mut self, phase: Phase, common: &Common) {
+    /// What of this pool `other` goes on with.
+    #[must_use]
+    pub fn heir(&self, other: &Self) -> Heirs {
+        Heirs {
+            address: other
+                .listeners()
+                .any(|listener| listener.is(&self.listener)),
+            connections: other.parked.place().is(self.parked.place()),
+        }
+    }
+
+    /// Workers leave after their request. Where nobody goes on with its address, who has come is answered before, and
+    /// nobody else comes. One that is leaving already may have got `heirs` since.
+    pub fn retire(&mut self, heirs: Heirs, common: &Common) {
+        if !self.leaving && !heirs.address {
+            self.listener.shut_door();
+            self.drains = true;
+        }
+        // Before the workers are told: they are to find what has come.
+        if heirs.connections {
+            self.parked.leave(common);
+        } else {
+            self.parked.end(common);
+        }
+        if !self.leaving {
+            self.stop(Phase::Finishing);
+        }
+    }
+
+    /// Stops at once.
+    pub fn terminate(&mut self, phase: Phase, common: &Common) {
+        self.parked.end(common);
+        self.stop(phase);
+    }
+
+    fn stop(&mut self, phase: Phase) {
         self.leaving = true;
-        self.parked.leave(common);
         if let Some(mold) = &mut self.mold {
             mold.leaving = true;
             mold.signal(Signal::SIGTERM);
         }
         self.on(Event::Stop(phase));
-    }
-
-    /// Stops when everything does: who has come is answered, and nobody else comes.
-    pub fn shut_down(&mut self, common: &Common) {
-        self.listener.shut_door();
-        self.drains = self.listener.was_bound_here();
-        self.stop(Phase::Finishing, common);
     }
 
     /// A process has died. Returns whether it was one of this pool's.
@@ -534,7 +581,7 @@ impl Pool {
         Shared {
             pool: &self.config,
             listener: self.listener.socket().as_fd(),
-            parking: &self.parked.place().theirs,
+            parking: self.parked.place().theirs(),
             board: self.board.handle(),
             generation: self.generation,
             pages: self.pages.as_deref(),

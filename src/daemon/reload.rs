@@ -259,11 +259,7 @@ impl Master {
             pool.note_reload(true);
             told.push(pool.has_taken_over());
         }
-        for index in reload.old {
-            if let Some(pool) = self.pools.get_mut(&index) {
-                pool.stop(Phase::Finishing, &self.common);
-            }
-        }
+        self.retire(|index| reload.old.contains(&index));
         for line in &told {
             tracing::info!("{line}");
         }
@@ -296,12 +292,8 @@ impl Master {
         };
         let whys = to_blame.into_iter().filter_map(Pool::why_not_ready);
         let (whys, words): (Vec<_>, Vec<_>) = whys.unzip();
-        for index in &reload.new {
-            if let Some(pool) = self.pools.get_mut(index) {
-                // Some may serve already.
-                pool.stop(Phase::Finishing, &self.common);
-            }
-        }
+        // Some may serve already.
+        self.retire(|index| reload.has_new(index));
         for why in &whys {
             tracing::error!("{why}");
         }

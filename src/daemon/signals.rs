@@ -74,11 +74,11 @@ impl Master {
                 self.elders.release(self.control_timeout, |_| true);
             }
         }
-        for pool in self.pools.values_mut() {
-            if phase == Phase::Finishing {
-                pool.shut_down(&self.common);
-            } else {
-                pool.stop(phase, &self.common);
+        if phase == Phase::Finishing {
+            self.retire(|_| true);
+        } else {
+            for pool in self.pools.values_mut() {
+                pool.terminate(phase, &self.common);
             }
         }
     }

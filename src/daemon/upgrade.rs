@@ -158,9 +158,8 @@ impl Heritage {
                 let socket = take(word()?)?;
                 let is_ours = word()? == "ours";
                 let ends = word().and_then(&mut take).zip(word().and_then(&mut take));
-                let parking = ends.map(|(ours, theirs)| Place {
-                    ours: Parking::from_fd(ours),
-                    theirs: Parking::from_fd(theirs),
+                let parking = ends.map(|(ours, theirs)| {
+                    Place::of(Parking::from_fd(ours), Parking::from_fd(theirs))
                 });
                 self.listeners.push(Inherited {
                     socket,
@@ -245,8 +244,8 @@ impl<'a> Testament<'a> {
         };
         let parking = listener.known_parking();
         let [ours, theirs] = [
-            parking.map(|place| place.ours.as_fd()),
-            parking.map(|place| place.theirs.as_fd()),
+            parking.map(|place| place.ours().as_fd()),
+            parking.map(|place| place.theirs().as_fd()),
         ]
         .map(|end| self.number(end));
         self.line(format_args!("listener {socket} {whose} {ours} {theirs}"));

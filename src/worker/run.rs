@@ -271,9 +271,16 @@ impl Worker {
                 break;
             }
         }
-        let parked = if drain { self.parking.waiting() } else { 0 };
-        for _ in 0..parked.max(1) {
+        self.part();
+        self.take_parked(application);
+        // Who is parked has sent a request, and nobody else is going to take it. Those that are answered are not kept, so
+        // that this comes to an end.
+        while drain && self.parking.waiting() > 0 {
+            self.close_if_quiet();
             self.take_parked(application);
+        }
+        if drain {
+            self.close_if_quiet();
         }
         self.part();
         Ok(())

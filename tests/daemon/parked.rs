@@ -31,6 +31,14 @@ fn probe(lines: &str) -> (Daemon, Address) {
     (daemon, address)
 }
 
+/// Changes the configuration.
+fn edit(daemon: &Daemon, from: &str, to: &str) {
+    let path = daemon.folder.path("preforkd.conf");
+    let before = fs::read_to_string(&path).expect("it was written");
+    assert!(before.contains(from), "{before}");
+    fs::write(path, before.replace(from, to)).expect("it can be written");
+}
+
 #[track_caller]
 fn wait_for_end_of(daemon: &Daemon, pid: &str) {
     until("the worker has left", || {
@@ -129,6 +137,106 @@ fn requests_on_kept_connections_that_wait_are_answered_before_everything_ends() 
     }
     assert_eq!(held.join().expect("the client does not panic"), 200);
     assert_eq!(daemon.wait_for_end().code(), Some(0));
+}
+
+/// One worker that holds a request, connections kept on which nothing comes, and as many on which a request waits.
+struct Occupied {
+    daemon: Daemon,
+    held: thread::JoinHandle<u16>,
+    quiet: Vec<Connection>,
+    waiting: Vec<Connection>,
+    /// On connections that nobody has accepted.
+    new: Vec<Connection>,
+}
+
+fn occupied() -> Occupied {
+    let (daemon, address) = probe("pm = static\npm.max_children = 1");
+    daemon.wait_for_workers("probe", 1);
+    let before = descriptors(&daemon);
+    let mut waiting: Vec<Connection> = (0..5).map(|_| keep(&address).0).collect();
+    let quiet: Vec<Connection> = (0..5).map(|_| keep(&address).0).collect();
+    let held = thread::spawn({
+        let address = address.clone();
+        move || {
+            let answer = address.get("/hold?ms=3000").expect("it is answered");
+            answer.status
+        }
+    });
+    daemon.wait_for_line("*said into stderr: \"held\"*");
+    until("the master has the connections", || {
+        descriptors(&daemon) == before + quiet.len() + waiting.len()
+    });
+    let request = Request::get("/pid").bytes(1, KEEP_CONN);
+    for connection in &mut waiting {
+        connection.send(&request).expect("it is open");
+    }
+    until("the requests wait for the worker", || {
+        descriptors(&daemon) == before + quiet.len()
+    });
+    let new = (0..3).map(|_| {
+        let mut connection = address.connect().expect("the pool listens");
+        connection.send(&request).expect("it is open");
+        connection
+    });
+    Occupied {
+        new: new.collect(),
+        daemon,
+        held,
+        quiet,
+        waiting,
+    }
+}
+
+impl Occupied {
+    /// Nobody comes after the worker.
+    #[track_caller]
+    fn comes_to_its_end(self) -> Daemon {
+        for mut connection in self.quiet {
+            connection.expect_end().expect("it is closed");
+        }
+        assert!(!self.held.is_finished(), "nobody has waited for the worker");
+        for mut connection in self.waiting.into_iter().chain(self.new) {
+            assert_eq!(connection.answer().expect("it is answered").status, 200);
+            connection.expect_end().expect("it is closed");
+        }
+        assert_eq!(self.held.join().expect("the client does not panic"), 200);
+        self.daemon
+    }
+}
+
+/// The web server is to look for somebody else, instead of sending what nobody answers.
+#[test]
+fn kept_connections_are_closed_at_once_when_everything_ends() {
+    let occupied = occupied();
+    occupied.daemon.signal(Signal::SIGQUIT);
+    let mut daemon = occupied.comes_to_its_end();
+    assert_eq!(daemon.wait_for_end().code(), Some(0));
+}
+
+#[test]
+fn a_pool_that_leaves_its_address_answers_who_waits_there() {
+    let occupied = occupied();
+    edit(&occupied.daemon, "/probe.sock", "/elsewhere.sock");
+    let before = occupied.daemon.address("probe");
+    occupied.daemon.signal(Signal::SIGUSR2);
+    until("nobody else is let in", || before.connect().is_err());
+    let daemon = occupied.comes_to_its_end();
+    keep(&daemon.address("elsewhere"));
+}
+
+#[test]
+fn kept_connections_go_with_their_address_to_another_pool() {
+    let (daemon, address) = probe("pm = static\npm.max_children = 2");
+    let mut kept: Vec<Connection> = (0..6).map(|_| keep(&address).0).collect();
+    edit(&daemon, "[probe]", "[other]");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("*pool other] generation 1 has taken over");
+    daemon.wait_for_workers("probe", 0);
+    let others = daemon.worker_pids("other");
+    for connection in &mut kept {
+        let pid: i32 = ask(connection).parse().expect("a pid");
+        assert!(others.contains(&pid), "{pid} {others:?}");
+    }
 }
 
 #[test]

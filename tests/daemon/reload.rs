@@ -337,6 +337,32 @@ fn a_renamed_pool_keeps_its_socket() {
     assert!(outcome.served > 0);
 }
 
+/// Cleaners of temporary folders do that.
+#[test]
+fn a_socket_whose_file_was_removed_is_bound_anew() {
+    let daemon = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .start();
+    let address = daemon.address("probe");
+    let held = std::thread::spawn({
+        let address = address.clone();
+        move || address.get("/hold?ms=1000").expect("it is answered").status
+    });
+    daemon.wait_for_line("*said into stderr: \"held\"*");
+    let mut waiting = address.connect().expect("the pool listens");
+    waiting
+        .send(&Request::get("/pid").bytes(1, 0))
+        .expect("it is open");
+    fs::remove_file(daemon.folder.path("probe.sock")).expect("it is there");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line(RELOADED);
+    assert_eq!(address.get("/pid").expect("the pool answers").status, 200);
+    assert_eq!(waiting.answer().expect("it is answered").status, 200);
+    assert_eq!(held.join().expect("the client does not panic"), 200);
+    daemon.wait_for_workers("probe", 1);
+    assert!(daemon.folder.path("probe.sock").exists());
+}
+
 #[test]
 fn many_reloads_at_once_do_no_harm() {
     let daemon = Setup::new()

@@ -1,7 +1,9 @@
 //! Kept connections that no worker holds, looked after until something arrives on them.
 //!
 //! [`preforkd_sys::parking`] says why. The generations of a pool have one parking place together: whichever looks takes
-//! in what a worker parts with, and one that is to leave puts back what it looks after.
+//! in what a worker parts with, and one that is to leave puts back what it looks after. Where no generation comes after
+//! it, it goes on looking until its last worker has gone: what has a request goes to the workers, and the rest is closed,
+//! so that the web server looks for somebody else.
 
 use super::Common;
 use crate::token::{Token, What};
@@ -12,24 +14,26 @@ use preforkd_sys::parking::{Arrived, Parking, look_at};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 
 /// As many are looked after at most; then the one that has been quiet for longest is closed. All of them fit into the
 /// channel that they are put back into.
 const MOST: usize = 200;
 
 /// Numbers that tokens can tell apart.
-const NUMBERS: u32 = 1 << 28;
+const NUMBERS: u64 = 1 << 28;
 
 /// Connections taken in at one time.
 const AT_ONCE: usize = 64;
 
-/// Both ends of a pool's parking place.
+/// Both ends of a parking place, for all generations that have it.
+#[derive(Clone, Debug)]
+pub struct Place(Rc<Ends>);
+
 #[derive(Debug)]
-pub struct Place {
-    /// The master's.
-    pub ours: Parking,
-    /// The workers'.
-    pub theirs: Parking,
+struct Ends {
+    ours: Parking,
+    theirs: Parking,
 }
 
 impl Place {
@@ -39,18 +43,27 @@ impl Place {
     /// EMFILE.
     pub fn new() -> io::Result<Self> {
         let (ours, theirs) = preforkd_sys::parking::pair()?;
-        Ok(Self { ours, theirs })
+        Ok(Self::of(ours, theirs))
     }
 
-    /// The same one, for another generation.
-    ///
-    /// # Errors
-    /// EMFILE.
-    pub fn share(&self) -> io::Result<Self> {
-        Ok(Self {
-            ours: self.ours.try_clone()?,
-            theirs: self.theirs.try_clone()?,
-        })
+    /// The one with these ends.
+    pub fn of(ours: Parking, theirs: Parking) -> Self {
+        Self(Rc::new(Ends { ours, theirs }))
+    }
+
+    /// The master's end.
+    pub fn ours(&self) -> &Parking {
+        &self.0.ours
+    }
+
+    /// The workers' end.
+    pub fn theirs(&self) -> &Parking {
+        &self.0.theirs
+    }
+
+    /// Whether it is the same place.
+    pub fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -59,54 +72,69 @@ impl Place {
 pub struct Parked {
     pool: u32,
     place: Place,
+    /// The master's end once more: each generation has one in the poll set.
+    watched: Parking,
     /// By numbers that grow, so that the first is the oldest.
-    connections: BTreeMap<u32, OwnedFd>,
-    next: u32,
+    connections: BTreeMap<u64, OwnedFd>,
+    next: u64,
+    /// Nobody comes after this pool's workers.
+    ends: bool,
 }
 
 impl Parked {
     /// For the pool of this number.
     ///
     /// # Errors
-    /// ENOMEM, ENOSPC (epoll_ctl(2)).
+    /// EMFILE; ENOMEM, ENOSPC (epoll_ctl(2)).
     pub fn new(pool: u32, place: Place, common: &Common) -> io::Result<Self> {
         let token = Token::Pool {
             pool,
             what: What::Parking,
         };
         let event = EpollEvent::new(EpollFlags::EPOLLIN, token.into());
-        common.epoll.add(&place.ours, event)?;
+        let watched = place.ours().try_clone()?;
+        common.epoll.add(&watched, event)?;
         Ok(Self {
             pool,
             place,
+            watched,
             connections: BTreeMap::new(),
             next: 0,
+            ends: false,
         })
     }
 
-    /// The workers' end.
+    /// Both ends.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
     /// How many wait for a worker to take them up.
     pub fn waiting(&self) -> u32 {
-        self.place.theirs.waiting()
+        self.place.theirs().waiting()
     }
 
     /// Workers have parted with connections. Returns false when one of them has shut their end down for all, so that
     /// nothing will come any more.
     pub fn take_in(&mut self, common: &Common) -> bool {
         for _ in 0..AT_ONCE {
-            let connection = match self.place.ours.take() {
+            let connection = match self.watched.take() {
                 Ok(Some(connection)) => connection,
                 Ok(None) => return true,
                 Err(_) => {
-                    let _ = common.epoll.delete(&self.place.ours);
+                    let _ = common.epoll.delete(&self.watched);
                     return false;
                 }
             };
-            if self.connections.len() == MOST
+            if self.ends {
+                self.pass_or_end(connection);
+                continue;
+            }
+            // As many, or as many since then that its number would be another's.
+            let too_many = |(&oldest, _): (&u64, _)| {
+                self.connections.len() == MOST || oldest + NUMBERS == self.next
+            };
+            if self.connections.first_key_value().is_some_and(too_many)
                 && let Some((_, oldest)) = self.connections.pop_first()
             {
                 let _ = common.epoll.delete(&oldest);
@@ -114,7 +142,9 @@ impl Parked {
             }
             let token = Token::Pool {
                 pool: self.pool,
-                what: What::Parked { number: self.next },
+                what: What::Parked {
+                    number: (self.next % NUMBERS) as u32,
+                },
             };
             let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
             // Fails for what is no connection.
@@ -124,7 +154,7 @@ impl Parked {
                 .is_ok()
             {
                 self.connections.insert(self.next, connection);
-                self.next = (self.next + 1) % NUMBERS;
+                self.next += 1;
             }
         }
         true
@@ -133,13 +163,23 @@ impl Parked {
     /// Something has arrived on a connection, which goes to the workers, or it has ended. Returns whether the workers got
     /// it.
     pub fn ready(&mut self, number: u32, common: &Common) -> bool {
-        let Some(connection) = self.connections.remove(&number) else {
+        // Of all that have had the number, the last: the others have gone.
+        let Some(last) = self.next.checked_sub(1) else {
+            return false;
+        };
+        let since = last.wrapping_sub(number.into()) % NUMBERS;
+        let Some(connection) = self.connections.remove(&last.wrapping_sub(since)) else {
             return false;
         };
         let _ = common.epoll.delete(&connection);
         // What wakes the master and has nothing in it is none, either.
+        self.pass_or_end(connection)
+    }
+
+    /// Hands a connection to the workers if there is something on it, and else ends it. Returns whether they got it.
+    fn pass_or_end(&self, connection: OwnedFd) -> bool {
         let passed = look_at(connection.as_fd()) == Arrived::Bytes
-            && self.place.ours.put(connection.as_fd()).is_ok();
+            && self.place.ours().put(connection.as_fd()).is_ok();
         if !passed {
             end(connection);
         }
@@ -151,17 +191,27 @@ impl Parked {
     pub fn put_back(&mut self, common: &Common) {
         for connection in std::mem::take(&mut self.connections).into_values() {
             let _ = common.epoll.delete(&connection);
-            if self.place.theirs.put(connection.as_fd()).is_err() {
+            if self.place.theirs().put(connection.as_fd()).is_err() {
                 end(connection);
             }
         }
     }
 
-    /// Looks after none any more.
+    /// Looks after none any more, since another generation does.
     pub fn leave(&mut self, common: &Common) {
-        // Closing would not end that while another generation has it as well.
-        let _ = common.epoll.delete(&self.place.ours);
+        // Closing would not end that while the other has it as well.
+        let _ = common.epoll.delete(&self.watched);
         self.put_back(common);
+    }
+
+    /// Keeps none any more, since nobody comes after this pool's workers: those that are looked after, and those that the
+    /// workers still part with, go to them if a request has come, and are closed if none has.
+    pub fn end(&mut self, common: &Common) {
+        self.ends = true;
+        for connection in std::mem::take(&mut self.connections).into_values() {
+            let _ = common.epoll.delete(&connection);
+            self.pass_or_end(connection);
+        }
     }
 }
 
@@ -171,4 +221,89 @@ fn end(connection: OwnedFd) {
     let _ = shutdown(connection.as_raw_fd(), Shutdown::Both);
     // Whoever held it may have changed that since it came.
     close_without_waiting(&connection);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::epoll::{Epoll, EpollCreateFlags};
+    use preforkd_sys::queue::Gauge;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn looked_after(next: u64) -> (Common, Parked) {
+        let common = Common {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap(),
+            gauge: Gauge::new(),
+            extension: None,
+            notes: false,
+        };
+        let mut parked = Parked::new(7, Place::new().unwrap(), &common).unwrap();
+        parked.next = next;
+        (common, parked)
+    }
+
+    fn park(parked: &mut Parked, common: &Common) -> UnixStream {
+        let (peer, connection) = UnixStream::pair().unwrap();
+        parked.place().theirs().put(connection.as_fd()).unwrap();
+        drop(connection);
+        assert!(parked.take_in(common));
+        peer
+    }
+
+    /// The number in what the poll set says of the connection on which something has come.
+    fn number_of_ready(common: &Common) -> u32 {
+        let mut events = [EpollEvent::empty(); 4];
+        let count = common.epoll.wait(&mut events, 0u8).unwrap();
+        assert_eq!(count, 1);
+        let Token::Pool {
+            pool: 7,
+            what: What::Parked { number },
+        } = Token::from(events[0].data())
+        else {
+            panic!("{:?}", Token::from(events[0].data()));
+        };
+        number
+    }
+
+    #[test]
+    fn numbers_that_begin_anew_are_no_older_ones() {
+        let (common, mut parked) = looked_after(2 * NUMBERS - 2);
+        let mut peers: Vec<UnixStream> = (0..4).map(|_| park(&mut parked, &common)).collect();
+        for (peer, expected) in peers.iter_mut().zip([NUMBERS - 2, NUMBERS - 1, 0, 1]) {
+            peer.write_all(b"x").unwrap();
+            let number = number_of_ready(&common);
+            assert_eq!(u64::from(number), expected);
+            assert!(parked.ready(number, &common));
+            let passed = parked.place().theirs().take().unwrap().unwrap();
+            let mut byte = [0];
+            UnixStream::from(passed).read_exact(&mut byte).unwrap();
+        }
+        assert!(parked.connections.is_empty());
+    }
+
+    #[test]
+    fn what_has_been_quiet_until_its_number_comes_again_is_closed() {
+        let (common, mut parked) = looked_after(0);
+        let mut old = park(&mut parked, &common);
+        parked.next = NUMBERS;
+        let mut new = park(&mut parked, &common);
+        assert_eq!(old.read(&mut [0]).unwrap(), 0);
+        new.write_all(b"x").unwrap();
+        assert!(parked.ready(number_of_ready(&common), &common));
+        assert!(!parked.ready(0, &common));
+    }
+
+    #[test]
+    fn in_the_end_only_what_has_something_on_it_is_passed_on() {
+        let (common, mut parked) = looked_after(0);
+        let mut quiet = park(&mut parked, &common);
+        park(&mut parked, &common).write_all(b"x").unwrap();
+        parked.end(&common);
+        let mut late = park(&mut parked, &common);
+        assert_eq!(parked.waiting(), 1);
+        for peer in [&mut quiet, &mut late] {
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        }
+    }
 }

@@ -77,6 +77,13 @@ impl Worker {
         }
     }
 
+    /// Closes the connection that it keeps, if nothing has come on it since the last answer.
+    pub(super) fn close_if_quiet(&mut self) {
+        if self.keeps && !self.exchange().has_arrived() {
+            self.hang_up();
+        }
+    }
+
     /// Whether `listen.allowed_clients` lets this peer in; who comes over a Unix socket always is.
     fn is_allowed(&self, connection: &OwnedFd) -> bool {
         let Some(allowed) = &self.settings.allowed_clients else {
