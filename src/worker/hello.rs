@@ -11,13 +11,18 @@ use std::fmt::Write;
 pub struct Hello {
     settings: WorkerSettings,
     board: Scoreboard,
+    process: u32,
 }
 
 impl Hello {
-    /// For a worker of the pool with these settings and this board.
+    /// For this process, a worker of the pool with these settings and this board.
     #[must_use]
     pub fn new(settings: WorkerSettings, board: Scoreboard) -> Self {
-        Self { settings, board }
+        Self {
+            settings,
+            board,
+            process: std::process::id(),
+        }
     }
 
     fn page(&self, exchange: &Exchange) -> String {
@@ -41,8 +46,7 @@ impl Hello {
              <body><h1>It works</h1>\n\
              <p>Pool <b>{pool}</b>, worker process <b>{}</b>, of at most {} workers now {busy} busy, {idle} idle, {starting} starting.</p>\n\
              <h2>What the web server sent</h2>\n<table>\n",
-            std::process::id(),
-            self.settings.capacity,
+            self.process, self.settings.capacity,
         );
         for (name, value) in exchange.params().iter() {
             let _ = writeln!(

@@ -9,6 +9,7 @@
 //! looked after between two requests, that is a fifth.
 
 mod connections;
+mod stretch;
 
 use crate::access::AccessLog;
 use crate::exchange::{DIRECT, Error, Exchange, Next};
@@ -33,6 +34,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use stretch::Stretch;
 
 const CONTROL: u64 = 0;
 const LISTENER: u64 = 1;
@@ -116,6 +118,7 @@ struct Worker {
     watched: bool,
     /// Another worker had it before.
     taken_up: bool,
+    stretch: Stretch,
 }
 
 impl Worker {
@@ -185,6 +188,7 @@ impl Worker {
             keeps: false,
             watched: false,
             taken_up: false,
+            stretch: Stretch::default(),
         })
     }
 
@@ -357,7 +361,9 @@ impl Worker {
     /// Answers the next request on the connection, and those that have come with it. `called` says that another
     /// connection waits as well.
     fn answer(&mut self, application: &mut impl Application, called: bool) {
-        self.reporter.busy(clock::now());
+        let now = clock::now();
+        self.reporter.busy(now);
+        self.stretch.go_on(now);
         if called {
             // It counts as busy already, so it will not be asked itself. The channel is full only of what makes the
             // master look at this pool as well.
@@ -383,15 +389,18 @@ impl Worker {
             }
             if !self.keeps || !self.exchange().has_input() {
                 self.reporter.idle(now);
+                self.stretch.pause(now);
                 return;
             }
         }
     }
 
-    /// Whether nobody is there any more for the answer. That is asked only while requests have to wait; who did not wait
-    /// has not left.
+    /// Whether nobody is there any more for the answer. That is asked only while requests may have had to wait for long:
+    /// all workers are busy, and this one has been for a while.
     fn is_abandoned(&mut self) -> bool {
-        self.reporter.board().is_saturated() && self.exchange().is_peer_gone()
+        self.stretch.is_long()
+            && self.reporter.board().is_saturated()
+            && self.exchange().is_peer_gone()
     }
 
     /// Returns when the request ended.
