@@ -1,6 +1,7 @@
 //! Frames an answer into records, in one buffer, so that a small answer leaves in one write.
 //!
-//! Bytes of standard output gather in an open record whose header is filled in when it is closed.
+//! Bytes of standard output gather in an open record whose header is filled in when it is closed. The content of a record
+//! may also lie somewhere else, as in a file: then what comes behind it waits until it has been sent from there.
 
 use crate::record::{self, HEADER, ProtocolStatus, kind};
 
@@ -16,6 +17,10 @@ pub struct Response {
     sent: usize,
     /// Where the header of the open record lies.
     open: Option<usize>,
+    /// Content of the last record before `cut` that is not here and has not been sent yet.
+    owed: usize,
+    /// Where the bytes end that come before that content.
+    cut: usize,
 }
 
 impl Response {
@@ -24,6 +29,7 @@ impl Response {
         self.bytes.clear();
         self.sent = 0;
         self.open = None;
+        self.owed = 0;
         self.id = id;
     }
 
@@ -51,6 +57,26 @@ impl Response {
             }
         }
         taken
+    }
+
+    /// Adds a record of standard output whose content, `length` bytes, is not here: the caller sends it when all that
+    /// [`Self::take`] gives has been sent, and tells so with [`Self::paid`]. There must be none of the kind already.
+    pub fn stdout_elsewhere(&mut self, length: u16) {
+        self.close();
+        self.header(kind::STDOUT, length.into());
+        self.owed = length.into();
+        self.cut = self.bytes.len();
+    }
+
+    /// Content that the caller has to send before anything else can be.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// The caller has sent `count` bytes of what is [`Self::owed`].
+    pub fn paid(&mut self, count: usize) {
+        self.owed = self.owed.saturating_sub(count);
     }
 
     /// Adds `data` to standard error.
@@ -88,6 +114,7 @@ impl Response {
         if self.sent >= self.bytes.len() {
             self.bytes.clear();
             self.sent = 0;
+            self.cut = 0;
         }
     }
 
@@ -100,11 +127,16 @@ impl Response {
     /// Whether the peer may have a part of a record, and takes what comes next for the rest of it.
     #[must_use]
     pub fn may_be_cut(&self) -> bool {
-        self.sent > 0
+        self.sent > 0 || self.owed > 0
     }
 
     fn unsent(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        let end = if self.owed > 0 {
+            self.cut
+        } else {
+            self.bytes.len()
+        };
+        &self.bytes[self.sent..end]
     }
 
     fn close(&mut self) {
@@ -183,6 +215,29 @@ mod tests {
             .flat_map(|record| record.1)
             .collect();
         assert_eq!(joined, data);
+    }
+
+    #[test]
+    fn nothing_comes_between_a_header_and_its_content() {
+        for first in [5, 8] {
+            let mut response = Response::default();
+            response.begin(3);
+            response.stdout_elsewhere(4);
+            let mut sent = response.take()[..first].to_vec();
+            response.sent(first);
+            assert!(response.may_be_cut());
+            response.records(b"records");
+            sent.extend(response.take());
+            response.sent(8 - first);
+            for left in [4, 1] {
+                assert_eq!((response.owed(), response.take()), (left, &b""[..]));
+                assert!(response.pending() > 0);
+                sent.extend(&b"file"[4 - left..][..3.min(left)]);
+                response.paid(3.min(left));
+            }
+            sent.extend(response.take());
+            assert_eq!(sent, b"\x01\x06\0\x03\0\x04\0\0filerecords");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use crate::head::Head;
 use preforkd_worker::exchange::{self, Exchange};
+use std::fs::File;
 use thiserror::Error;
 
 /// Why an answer could not go on.
@@ -17,6 +18,9 @@ pub(crate) enum Trouble {
     /// The application promised less. What it promised has been sent.
     #[error("the body is longer than its Content-Length")]
     TooLong,
+    /// The application adds to an answer that has been ended.
+    #[error("a block was written after the end of the body")]
+    AfterEnd,
     /// The application promised more.
     #[error("the body is {0} bytes shorter than its Content-Length")]
     TooShort(u64),
@@ -78,6 +82,35 @@ impl Answer {
         }
     }
 
+    /// How many more bytes of a body are wanted.
+    pub(crate) fn room(&self) -> u64 {
+        let left = match &self.head {
+            Some(head) if self.only_head || !head.has_body() => Some(0),
+            Some(head) if !self.sent => head.length,
+            _ => self.left,
+        };
+        left.unwrap_or(u64::MAX)
+    }
+
+    /// Adds `length` bytes of a regular file, from `offset` on, to the body.
+    pub(crate) fn add_file(
+        &mut self,
+        exchange: &mut Exchange,
+        file: &File,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Trouble> {
+        if self.over || !self.send_head(exchange)? {
+            return Ok(());
+        }
+        let length = length.min(self.room());
+        if length > 0 {
+            exchange.write_file(file, offset, length)?;
+        }
+        self.left = self.left.map(|left| left - length);
+        Ok(())
+    }
+
     /// Adds a block to the body. An empty one does nothing.
     pub(crate) fn add(&mut self, exchange: &mut Exchange, block: &[u8]) -> Result<(), Trouble> {
         if block.is_empty() || self.over {
@@ -87,6 +120,9 @@ impl Answer {
             return Ok(());
         }
         let Some(left) = self.left else {
+            if exchange.is_ended() {
+                return Err(Trouble::AfterEnd);
+            }
             return Ok(exchange.write(block)?);
         };
         let fitting = usize::try_from(left).map_or(block.len(), |left| left.min(block.len()));

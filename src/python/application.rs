@@ -164,7 +164,7 @@ impl Detached {
     fn new() -> Self {
         // SAFETY: an exchange waits like this only between `set_blocking` and the end of `serve`, on a thread that
         // holds the lock: the worker's own within `serve`, or one that runs Python code which called into an object of
-        // the request. The waits themselves, `poll`s, touch no Python object.
+        // the request. The waits themselves, `poll`s and what reads and sends files, touch no Python object.
         Self(unsafe { ffi::PyEval_SaveThread() })
     }
 }
@@ -192,7 +192,8 @@ fn fail(py: Python<'_>, state: &mut State, failure: Failure) {
                 }
             }
         }
-        Failure::Trouble(Trouble::Exchange(_)) => {}
+        Failure::Trouble(Trouble::Exchange(error))
+            if !matches!(error, exchange::Error::File(_)) => {}
         Failure::Trouble(mistake) => {
             failure::log(exchange, &mistake.to_string());
             if !state.answer.is_sent() && internal_error_page(exchange).is_ok() {

@@ -132,6 +132,8 @@ pub(crate) fn exchange_exception(error: &exchange::Error) -> PyErr {
     match error {
         exchange::Error::Gone => PyConnectionResetError::new_err(text),
         exchange::Error::Timeout(_) => PyTimeoutError::new_err(text),
-        exchange::Error::Wire(_) | exchange::Error::Io(_) => PyOSError::new_err(text),
+        exchange::Error::Wire(_) | exchange::Error::Io(_) | exchange::Error::File(_) => {
+            PyOSError::new_err(text)
+        }
     }
 }

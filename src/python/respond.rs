@@ -1,9 +1,11 @@
 //! From what an application returns to the end of the answer.
 //!
 //! A list or tuple is there as a whole: its length is known, and it leaves in as few writes as can be. Of any other
-//! iterable each block is sent before the next is asked for; and it is not asked for when the client has gone.
+//! iterable each block is sent before the next is asked for; and it is not asked for when the client has gone. A wrapped
+//! file (`wsgi.file_wrapper`) is sent up to the declared length; that it goes on is no mistake.
 
 use crate::answer::Trouble;
+use crate::file_wrapper::FileWrapper;
 use crate::start_response::block;
 use crate::stray;
 use crate::transaction::{State, Transaction};
@@ -42,6 +44,8 @@ pub(crate) fn respond(
         whole(transaction, || list.iter())?;
     } else if let Ok(tuple) = returned.cast_exact::<PyTuple>() {
         whole(transaction, || tuple.iter())?;
+    } else if let Ok(wrapper) = returned.cast_exact::<FileWrapper>() {
+        file(transaction, wrapper)?;
     } else {
         if returned.is_instance_of::<PyBytes>() || returned.is_instance_of::<PyString>() {
             return Err(PyTypeError::new_err(format!(
@@ -78,6 +82,27 @@ fn stream(transaction: &Transaction, returned: &Bound<'_, PyAny>) -> Result<(), 
         let item = stray::sort_out(py, item)?;
         let block = block(&item)?;
         transaction.with(|state| send(state, block))??;
+    }
+    Ok(())
+}
+
+fn file(transaction: &Transaction, wrapper: &Bound<'_, FileWrapper>) -> Result<(), Failure> {
+    let py = wrapper.py();
+    if let Some(rest) = wrapper.get().rest(py) {
+        transaction.with(|state| {
+            state.answer.know_length(rest.length);
+            state
+                .answer
+                .add_file(&mut state.exchange, &rest.file, rest.offset, rest.length)
+        })??;
+        return Ok(());
+    }
+    while let room @ 1.. = transaction.with(|state| state.answer.room())?
+        && let Some(item) = stray::sort_out(py, wrapper.get().__next__(py))?
+    {
+        let block = block(&item)?;
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        transaction.with(|state| send(state, &block[..block.len().min(room)]))??;
     }
     Ok(())
 }

@@ -72,6 +72,47 @@ pub fn ignore_sigpipe() {
     let _ = unsafe { sigaction(Signal::SIGPIPE, &ignore) };
 }
 
+/// No SIGPIPE for the calling thread until this is dropped, whatever the application has made of that signal: for system
+/// calls that cannot be asked to do without it, such as `sendfile`.
+#[derive(Debug)]
+pub struct WithoutSigpipe(Option<SigSet>);
+
+impl WithoutSigpipe {
+    /// Begins.
+    #[must_use]
+    pub fn new() -> Self {
+        // Fails only for an invalid `how`.
+        let before = sigpipe().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
+        Self(before.filter(|before| !before.contains(Signal::SIGPIPE)))
+    }
+}
+
+impl Default for WithoutSigpipe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for WithoutSigpipe {
+    fn drop(&mut self) {
+        let Some(before) = &self.0 else { return };
+        let none = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: it reads a set and a time, both of which live here, and waits for nothing.
+        unsafe { libc::sigtimedwait(sigpipe().as_ref(), std::ptr::null_mut(), &raw const none) };
+        // Fails only for an invalid `how`.
+        let _ = before.thread_set_mask();
+    }
+}
+
+fn sigpipe() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGPIPE);
+    set
+}
+
 /// Blocks all signals in the calling thread: for helper threads, so that the main thread gets them.
 pub fn block_in_this_thread() {
     // Fails only for an invalid `how`.

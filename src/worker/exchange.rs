@@ -4,6 +4,7 @@
 //! before it reads (Caddy does) would otherwise wait for us as we wait for it.
 
 mod ending;
+mod file;
 mod passing;
 
 use crate::Blocking;
@@ -47,6 +48,9 @@ pub enum Error {
     /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A file that is sent as a part of the answer could not be read to its announced end.
+    #[error("the file that is sent cannot be read to its end: {0}")]
+    File(io::Error),
 }
 
 impl From<Errno> for Error {
@@ -365,20 +369,24 @@ impl Exchange {
 
     /// Sends what can be sent without waiting. Returns whether that is all.
     fn send_some(&mut self) -> Result<bool> {
-        while self.response.pending() > 0 {
+        // The content of a record from a file follows its header at once.
+        let mut flags = MsgFlags::MSG_NOSIGNAL;
+        if self.response.owed() > 0 {
+            flags |= MsgFlags::from_bits_retain(nix::libc::MSG_MORE);
+        }
+        loop {
             let connection = self.connection.as_ref().ok_or(Error::Gone)?;
-            match send(
-                connection.as_raw_fd(),
-                self.response.take(),
-                MsgFlags::MSG_NOSIGNAL,
-            ) {
+            let bytes = self.response.take();
+            if bytes.is_empty() {
+                return Ok(true);
+            }
+            match send(connection.as_raw_fd(), bytes, flags) {
                 Ok(count) => self.response.sent(count),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(true)
     }
 
     /// Waits until something can be sent, reading what comes meanwhile.

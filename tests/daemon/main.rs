@@ -11,6 +11,7 @@ mod configuration;
 mod daemonize;
 mod death;
 mod distrust;
+mod files;
 mod hello;
 mod isolation;
 mod kept;
