@@ -77,7 +77,7 @@ find_pythons() {
 for component in rustfmt clippy; do
   cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done
-packaging/try/venv.sh "$scratch/venv" "$user"
+packaging/try/venv.sh "$scratch/venv" "$user" tests/requirements.txt
 export PREFORKD_TEST_VENV=$scratch/venv
 PREFORKD_TEST_PYTHONS=${PREFORKD_TEST_PYTHONS-$(cd / && find_pythons "$PREFORKD_TEST_VENV/bin/python3")}
 export PREFORKD_TEST_PYTHONS

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# venv.sh FOLDER [USER]: a virtual environment with Django in FOLDER, whose interpreter USER can run.
+# venv.sh FOLDER [USER [FILE]]: a virtual environment with Django in FOLDER, whose interpreter USER can run, and with what
+# the requirements in FILE ask for besides.
 # Safe to run again: what is there and whole stays.
 set -euo pipefail
 umask 022
@@ -7,6 +8,8 @@ umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=$1
 user=${2:-$(id -un)}
+requirements=(--requirement "$here/site/requirements.txt")
+[[ $# -lt 3 ]] || requirements+=(--requirement "$(realpath "$3")")
 cd /
 
 as_user() {
@@ -42,4 +45,4 @@ if ! as_user "$venv/bin/python3" -m pip --version >/dev/null 2>&1; then
   rm -rf "$venv"
   "$python" -m venv "$venv"
 fi
-"$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --requirement "$here/site/requirements.txt"
+"$venv/bin/python3" -m pip install --quiet --disable-pip-version-check "${requirements[@]}"

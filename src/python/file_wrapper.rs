@@ -60,6 +60,28 @@ impl FileWrapper {
         Ok((!at_end).then_some(block))
     }
 
+    /// Whether the file can be read from anywhere: Werkzeug asks, and for a part of a file reads all that is before it if
+    /// not.
+    fn seekable(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.file.bind(py).getattr_opt(intern!(py, "seekable"))? {
+            Some(seekable) => seekable.call0()?.is_truthy(),
+            None => Ok(false),
+        }
+    }
+
+    fn seek<'py>(
+        &self,
+        py: Python<'py>,
+        offset: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let file = self.file.bind(py);
+        file.call_method1(intern!(py, "seek"), (offset,))
+    }
+
+    fn tell<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.file.bind(py).call_method0(intern!(py, "tell"))
+    }
+
     /// Closes the file, if it can be closed.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(close) = self.file.bind(py).getattr_opt(intern!(py, "close"))? {

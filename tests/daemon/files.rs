@@ -146,6 +146,8 @@ fn whatever_is_wrapped_gives_what_its_read_gives() {
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.body == expected, "{path}: {}", answer.text());
     }
+    let seeks = get(&address, "/seeks").text();
+    assert_eq!(seeks, "(True, 3, 3, [b'34'], False)");
     for (path, mistake) in [
         ("text", "is made of bytes, and not of str"),
         ("closed", "of closed file"),

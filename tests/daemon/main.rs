@@ -12,6 +12,7 @@ mod daemonize;
 mod death;
 mod distrust;
 mod files;
+mod flask;
 mod hello;
 mod isolation;
 mod kept;

@@ -2,6 +2,7 @@
 
     /KIND/NAME?from=n&length=n   the file NAME in the folder of the state, opened as KIND; from a position, with a declared
                                  length
+    /seeks                       what a wrapper says of its place in a file, and of a file that has none
     /told                        what the file of the last answer said when it was closed, and whether other code ran
 """
 
@@ -145,6 +146,10 @@ def application(environ, start_response):
     if kind == "told":
         start_response("200 OK", headers)
         return [" ".join(told).encode()]
+    if kind == "seeks":
+        wrapped, blind = environ["wsgi.file_wrapper"](io.BytesIO(b"01234")), environ["wsgi.file_wrapper"](Reading(None))
+        start_response("200 OK", headers)
+        return [repr((wrapped.seekable(), wrapped.seek(3), wrapped.tell(), list(wrapped), blind.seekable())).encode()]
     file = KINDS[kind](os.path.join(STATE, *name))
     if "from" in query:
         file.seek(int(query["from"]))
