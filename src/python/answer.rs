@@ -69,17 +69,22 @@ impl Answer {
         self.head = Some(head);
     }
 
-    /// Says how long the whole body is going to be, in case that was not declared.
-    pub(crate) fn know_length(&mut self, length: u64) {
-        let head_may_differ = self.only_head && length == 0;
-        if let Some(head) = &mut self.head
-            && !self.sent
-            && head.length.is_none()
-            && head.has_body()
-            && !head_may_differ
-        {
-            head.declare(length);
+    /// Says how long the whole body is going to be. If less was declared than that the rest is not sent; if more was,
+    /// nothing is, as long as nothing has been.
+    pub(crate) fn know_length(&mut self, length: u64) -> Result<(), Trouble> {
+        let Some(head) = self.head.as_mut().filter(|head| head.has_body()) else {
+            return Ok(());
+        };
+        match head.length {
+            _ if self.sent => {}
+            None if self.only_head && length == 0 => {}
+            None => head.declare(length),
+            Some(declared) if declared > length && !self.only_head => {
+                return Err(Trouble::TooShort(declared - length));
+            }
+            Some(_) => {}
         }
+        Ok(())
     }
 
     /// How many more bytes of a body are wanted.
@@ -147,7 +152,7 @@ impl Answer {
     /// Ends the answer after the last block.
     pub(crate) fn finish(&mut self, exchange: &mut Exchange) -> Result<(), Trouble> {
         if !self.sent {
-            self.know_length(0);
+            self.know_length(0)?;
         }
         let has_body = self.send_head(exchange)?;
         match self.left {

@@ -185,7 +185,8 @@ fn fail(py: Python<'_>, state: &mut State, failure: Failure) {
                 && (raised.is_instance_of::<PyConnectionError>(py)
                     || raised.is_instance_of::<PyTimeoutError>(py));
             if !is_of_the_connection {
-                failure::log(exchange, "the application raised an exception");
+                let summary = failure::summary(py, &raised);
+                failure::log(exchange, &format!("the application raised {summary}"));
                 failure::traceback(py, &raised);
                 if !state.answer.is_sent() && internal_error_page(exchange).is_ok() {
                     return;
@@ -219,8 +220,13 @@ fn call(
     let returned = stray::sort_out(py, returned)?;
     let outcome = respond(transaction, &returned);
     if let Err(raised) = close(&returned) {
+        // What the exception says may be code of the application's.
+        let summary = failure::summary(py, &raised);
         transaction.with(|state| {
-            failure::log(&state.exchange, "closing the answer raised an exception");
+            failure::log(
+                &state.exchange,
+                &format!("closing the answer raised {summary}"),
+            );
         })?;
         failure::traceback(py, &raised);
     }

@@ -2,6 +2,7 @@
 
 use preforkd_worker::Exchange;
 use preforkd_worker::exchange::Result;
+use preforkd_worker::status::summary::visible;
 use pyo3::prelude::*;
 use std::io::Write;
 
@@ -37,6 +38,20 @@ pub(crate) fn log(exchange: &Exchange, what: &str) {
             .to_string()
     };
     say(&format!("{} {}: {what}", shown(method), shown(uri)));
+}
+
+/// The kind of an exception and what it says, as far as that can be told in a line.
+pub(crate) fn summary(py: Python<'_>, raised: &PyErr) -> String {
+    let kind = raised.get_type(py).name();
+    let mut text = kind.map_or_else(|_| "an exception".to_owned(), |kind| kind.to_string());
+    if let Ok(words) = raised.value(py).str() {
+        let words = words.to_string_lossy();
+        if !words.is_empty() {
+            text += ": ";
+            text.extend(words.chars().take(MAX_SHOWN));
+        }
+    }
+    visible(&text).into_owned()
 }
 
 /// Writes one line to the pool's log.

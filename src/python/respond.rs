@@ -47,7 +47,9 @@ pub(crate) fn respond(
     } else if let Ok(wrapper) = returned.cast_exact::<FileWrapper>() {
         file(transaction, wrapper)?;
     } else {
-        if returned.is_instance_of::<PyBytes>() || returned.is_instance_of::<PyString>() {
+        let is_one_text =
+            returned.is_instance_of::<PyBytes>() || returned.is_instance_of::<PyString>();
+        if is_one_text || returned.is_none() {
             return Err(PyTypeError::new_err(format!(
                 "the application returned {} instead of an iterable of bytes",
                 returned.get_type().name()?
@@ -68,7 +70,7 @@ where
     for item in blocks() {
         length += block(&item)?.len() as u64;
     }
-    transaction.with(|state| state.answer.know_length(length))?;
+    transaction.with(|state| state.answer.know_length(length))??;
     for item in blocks() {
         let block = block(&item)?;
         transaction.with(|state| state.answer.add(&mut state.exchange, block))??;
@@ -90,7 +92,7 @@ fn file(transaction: &Transaction, wrapper: &Bound<'_, FileWrapper>) -> Result<(
     let py = wrapper.py();
     if let Some(rest) = wrapper.get().rest(py) {
         transaction.with(|state| {
-            state.answer.know_length(rest.length);
+            state.answer.know_length(rest.length)?;
             state
                 .answer
                 .add_file(&mut state.exchange, &rest.file, rest.offset, rest.length)
@@ -108,11 +110,11 @@ fn file(transaction: &Transaction, wrapper: &Bound<'_, FileWrapper>) -> Result<(
 }
 
 fn send(state: &mut State, block: &[u8]) -> Result<(), Trouble> {
-    if block.is_empty() && !state.answer.is_sent() {
-        return Ok(());
+    // An empty block before the first of the body sends nothing, not even the head.
+    if !block.is_empty() || state.answer.is_sent() {
+        state.answer.add(&mut state.exchange, block)?;
+        state.answer.flush(&mut state.exchange)?;
     }
-    state.answer.add(&mut state.exchange, block)?;
-    state.answer.flush(&mut state.exchange)?;
     // Many web servers close the connection when they have the announced length.
     if !state.exchange.is_ended() && state.exchange.is_peer_gone() {
         return Err(exchange::Error::Gone.into());

@@ -4,7 +4,7 @@
 //! it reaches the wire.
 
 use crate::answer::Trouble;
-use crate::head::{Head, Mistake};
+use crate::head::{Head, Mistake, shown};
 use crate::input::exchange_exception;
 use crate::transaction::Transaction;
 use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
@@ -13,6 +13,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use std::borrow::Cow;
 use std::sync::Arc;
+
+/// What `start_response` is given, in the words of its errors.
+const STATUS: &str = "the status";
+const NAME: &str = "the name of a header";
+const VALUE: &str = "the value of a header";
 
 /// The object whose method is `start_response`.
 #[pyclass(frozen, module = "preforkd")]
@@ -57,6 +62,9 @@ impl Responder {
         let (has_head, is_sent) = self
             .transaction
             .with(|state| (state.answer.has_head(), state.answer.is_sent()))?;
+        if let Some(raised) = exc_info {
+            three(raised)?;
+        }
         match exc_info {
             Some(raised) if is_sent => return Err(raised_before(raised)?),
             None if has_head => {
@@ -107,11 +115,17 @@ pub(crate) fn block<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
     }
 }
 
+/// The parts of `exc_info`.
+fn three<'py>(exc_info: &Bound<'py, PyAny>) -> PyResult<[Bound<'py, PyAny>; 3]> {
+    exc_info
+        .extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>)>()
+        .map(Into::into)
+        .map_err(|_| PyTypeError::new_err("exc_info is not a tuple of three"))
+}
+
 /// The exception in `exc_info`, with its traceback.
 fn raised_before(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let (_, value, traceback) = exc_info
-        .extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>)>()
-        .map_err(|_| PyTypeError::new_err("exc_info is not a tuple of three"))?;
+    let [_, value, traceback] = three(exc_info)?;
     if value.is_none() {
         return Err(PyTypeError::new_err("exc_info holds no exception"));
     }
@@ -120,11 +134,11 @@ fn raised_before(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 }
 
 fn head(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Head> {
-    let status = string(status, "the status")?;
+    let status = string(status, STATUS)?;
     let headers = headers
         .cast::<PyList>()
         .map_err(|_| PyTypeError::new_err("the headers are not a list of tuples of two strings"))?;
-    let mut head = Head::new(&latin1(status)?).map_err(value_error)?;
+    let mut head = Head::new(&latin1(status, STATUS)?).map_err(value_error)?;
     for pair in headers {
         let pair = pair
             .cast::<PyTuple>()
@@ -133,11 +147,8 @@ fn head(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Head>
             .ok_or_else(|| PyTypeError::new_err("a header is not a tuple of two strings"))?;
         let name = pair.get_borrowed_item(0)?;
         let value = pair.get_borrowed_item(1)?;
-        let (name, value) = (
-            string(&name, "the name of a header")?,
-            string(&value, "the value of a header")?,
-        );
-        head.header(&latin1(name)?, &latin1(value)?)
+        let (name, value) = (string(&name, NAME)?, string(&value, VALUE)?);
+        head.header(&latin1(name, NAME)?, &latin1(value, VALUE)?)
             .map_err(value_error)?;
     }
     Ok(head)
@@ -157,18 +168,23 @@ fn string<'a, 'py>(
 }
 
 /// The bytes of a string that WSGI takes for Latin-1.
-fn latin1<'a>(string: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
-    let text = string.to_str()?;
-    if text.is_ascii() {
-        return Ok(Cow::Borrowed(text.as_bytes()));
+fn latin1<'a>(string: &'a Bound<'_, PyString>, what: &str) -> PyResult<Cow<'a, [u8]>> {
+    match string.to_str() {
+        Ok(text) if text.is_ascii() => Ok(Cow::Borrowed(text.as_bytes())),
+        // What has no UTF-8, half of a surrogate pair, is no Latin-1 either.
+        text => text
+            .unwrap_or("\u{fffd}")
+            .chars()
+            .map(|character| u8::try_from(character).ok())
+            .collect::<Option<Vec<u8>>>()
+            .map(Cow::Owned)
+            .ok_or_else(|| {
+                let text = shown(string.to_string_lossy().as_bytes());
+                PyValueError::new_err(format!(
+                    "{what} has characters that are not Latin-1: {text}"
+                ))
+            }),
     }
-    text.chars()
-        .map(|character| u8::try_from(character).ok())
-        .collect::<Option<Vec<u8>>>()
-        .map(Cow::Owned)
-        .ok_or_else(|| {
-            PyValueError::new_err(format!("{text:?} has characters that are not Latin-1"))
-        })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

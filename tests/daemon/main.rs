@@ -19,6 +19,7 @@ mod kept;
 mod lifecycle;
 mod limits;
 mod log;
+mod misuse;
 mod module;
 mod names;
 mod notify;

@@ -494,6 +494,12 @@ def endless(environ, start_response):
     return Closing("endless", itertools.repeat(b"x" * 1000))
 
 
+def empty_for_ever(environ, start_response):
+    start_response("200 OK", TEXT)
+    open(path("begun"), "w").close()
+    return Closing("empty", itertools.repeat(b""))
+
+
 def writing_for_ever(environ, start_response):
     write = start_response("200 OK", TEXT)
     try:

@@ -163,6 +163,20 @@ fn errors_are_in_the_log() {
     daemon.wait_for_line("lines to wsgi.errors");
 }
 
+/// Blocks that are empty send nothing, so that nothing else tells that nobody waits for more.
+#[test]
+fn nobody_is_waited_for_who_has_left_before_the_first_block() {
+    let (daemon, address) = start();
+    let mut connection = address.connect().expect("the pool listens");
+    connection
+        .send(&Request::get("/empty_for_ever").bytes(1, 0))
+        .expect("it is open");
+    let begun = daemon.folder.path("state/begun");
+    until("the application is at it", || begun.exists());
+    drop(connection);
+    assert_eq!(text(&address, "/closings"), "empty");
+}
+
 /// The web server gives the request up and keeps the connection.
 #[test]
 fn an_aborted_request_ends() {
