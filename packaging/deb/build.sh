@@ -8,5 +8,5 @@ target=${CARGO_TARGET_DIR:-$root/target}
 # What makes no difference to the package need not be made fast: an unoptimized cargo-deb is built in half the time.
 command -v cargo-deb >/dev/null || PATH=$target/tools/bin:$PATH
 command -v cargo-deb >/dev/null || cargo install --quiet --locked --debug --root "$target/tools" cargo-deb >&2
-cargo build --release --locked --package preforkd --package preforkd-python >&2
+cargo build --release --locked --package preforkd --package preforkd-python --package preforkd-preload >&2
 cargo deb --no-build --quiet "$@"

@@ -122,7 +122,7 @@ impl Master {
                 );
                 self.inquiry_failed(&scope, &why);
             }
-            Death::Exited(_) | Death::Signaled { .. } => {
+            Death::Exited(_) | Death::Signaled { .. } | Death::Unseen => {
                 self.inquiry_failed(&scope, &format!("the process that does {death}"));
             }
         }

@@ -16,12 +16,12 @@ mod perform;
 mod process;
 mod settle;
 
-use crate::config;
+use crate::config::{self, Application, Exec};
 use crate::listen::{Listener, Sockets};
 use crate::notify::Work;
 use crate::output::{Held, HeldLine};
 use crate::request_logs;
-use crate::spawn::{self, Shared};
+use crate::spawn::Shared;
 use crate::status::{self, Desk};
 use crate::token::{Token, What};
 use crate::upgrade::Testament;
@@ -36,6 +36,7 @@ use preforkd_plan::scale::Mode;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::Death;
 use preforkd_sys::clock;
+use preforkd_sys::molded::Orders;
 use preforkd_sys::queue::{Gauge, Target};
 use preforkd_sys::scoreboard::{Scoreboard, State};
 use preforkd_worker::log_file::LogFiles;
@@ -56,6 +57,8 @@ pub struct Common {
     pub gauge: Gauge,
     /// The Python extension module, if a pool needs it.
     pub extension: Option<File>,
+    /// What makes a program a mold, if a pool needs it and it can be had.
+    pub preload: Option<File>,
     /// Whether debug lines are logged.
     pub notes: bool,
 }
@@ -78,6 +81,8 @@ pub struct Pool {
     pages: Option<Box<Pages>>,
     workers: Vec<Option<Process>>,
     mold: Option<Process>,
+    /// To the mold of a program, if its workers' programs are forked from one.
+    orders: Option<Orders>,
     /// Cleared when importing the application turned out to start threads.
     preload: bool,
     /// What the last process that did not come up printed.
@@ -165,7 +170,12 @@ impl Pool {
             lifetime: config.max_lifetime,
             control: control_timeout,
         };
-        let mut plan = Plan::new(config.limits, timeouts, spawn::needs_mold(&config));
+        let orders = match (&config.application, &common.preload) {
+            (Application::Exec(Exec { mold: true, .. }), Some(_)) => Some(Orders::new()?),
+            _ => None,
+        };
+        let has_mold = matches!(config.application, Application::Wsgi(_)) || orders.is_some();
+        let mut plan = Plan::new(config.limits, timeouts, has_mold);
         plan.set_max_queue(config.max_queue);
         Ok(Self {
             index,
@@ -181,6 +191,7 @@ impl Pool {
             pages: status::pages_of(&config).map(Box::new),
             workers: (0..config.limits.max_children).map(|_| None).collect(),
             mold: None,
+            orders,
             preload: true,
             last_failure: Held::default(),
             last_end: None,
@@ -210,7 +221,8 @@ impl Pool {
     pub fn is_decided(&self) -> bool {
         self.decided
             || (matches!(self.config.limits.mode, Mode::Ondemand { .. })
-                && !spawn::needs_mold(&self.config))
+                && !matches!(self.config.application, Application::Wsgi(_))
+                && self.orders.is_none())
     }
 
     /// Whether it has been told to leave.

@@ -16,7 +16,7 @@ use crate::control::{Control, Outcome, Scope, State};
 use crate::listen::{self, Listener, Sockets};
 use crate::master::Master;
 use crate::pool::Pool;
-use crate::start::open_extension;
+use crate::start::{open_extension, open_preload};
 use preforkd_plan::pool::Phase;
 use preforkd_plan::reload::{Standing, Verdict, judge, timeout};
 use preforkd_plan::time::Time;
@@ -163,6 +163,9 @@ impl Master {
         config.tell();
         if self.common.extension.is_none() {
             self.common.extension = open_extension(&config.pools).map_err(refused)?;
+        }
+        if self.common.preload.is_none() {
+            self.common.preload = open_preload(&config.pools);
         }
         let sockets = self.sockets(&config, scope)?;
         let (global, control) = match scope {

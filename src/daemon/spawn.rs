@@ -1,14 +1,16 @@
 //! Making processes: workers that the master forks itself, molds, and workers that a mold forks for it.
 
-use crate::config::{Application, Exec, Mount, Pool, Wsgi};
+use crate::config::{Exec, Mount, Pool, Wsgi};
 use crate::confine::confine;
 use crate::output::Output;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, pipe2};
 use preforkd_sys::channel::{self, Channel};
+use preforkd_sys::molded::{Orders, wire};
 use preforkd_sys::parking::Parking;
-use preforkd_sys::program::Program;
+use preforkd_sys::program::{Program, end_with};
 use preforkd_sys::scoreboard::{Handle, Reporter};
 use preforkd_sys::{fork, handover, title};
 use preforkd_worker as worker;
@@ -92,17 +94,18 @@ impl Shared<'_> {
 /// # Errors
 /// EAGAIN, EMFILE, ENOMEM and their like.
 pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
-    fork_worker(shared, slot, |_| {
+    fork_worker(shared, slot, None, |_| {
         confine(shared.pool)?;
         Ok(Hello::new(shared.worker_settings(), shared.board.attach()?))
     })
 }
 
 /// Forks a worker with the application that `make` makes in it, once it is confined. `make` gets the worker's end of its
-/// channel.
+/// channel; what else it uses is `kept`.
 fn fork_worker<A: worker::Application>(
     shared: Shared<'_>,
     slot: u32,
+    kept: Option<BorrowedFd<'_>>,
     make: impl FnOnce(BorrowedFd<'_>) -> io::Result<A>,
 ) -> io::Result<Spawned> {
     let (mut spawned, ends) = prepare(shared)?;
@@ -115,6 +118,7 @@ fn fork_worker<A: worker::Application>(
         ends.control.as_fd(),
     ];
     keep.extend(shared.logs.fds());
+    keep.extend(kept);
     let stdio = [null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
     let pid = fork::fork_keeping(&keep, stdio, || {
         title::set(&format!("preforkd: pool {}", shared.pool.name));
@@ -150,12 +154,8 @@ const ADDRESSES: &str = "FCGI_WEB_SERVER_ADDRS";
 /// Part of `pm.start_timeout` that a relay waits for its program, so that it can still tell why it gives up.
 const PATIENCE: (u32, u32) = (4, 5);
 
-/// Forks a worker that relays to a program of its own.
-///
-/// # Errors
-/// EAGAIN, EMFILE, ENOMEM and their like.
-pub fn relay(shared: Shared<'_>, exec: &Exec, slot: u32) -> io::Result<Spawned> {
-    let pool = shared.pool;
+/// The environment of a FastCGI program.
+fn environment_of_program(pool: &Pool) -> Vec<(OsString, OsString)> {
     let mut environment = environment(pool);
     environment.retain(|(name, _)| name != ADDRESSES);
     for (name, value) in PHP {
@@ -163,24 +163,41 @@ pub fn relay(shared: Shared<'_>, exec: &Exec, slot: u32) -> io::Result<Spawned> 
             environment.push((name.into(), value.into()));
         }
     }
+    environment
+}
+
+/// Forks a worker that relays to a program of its own, which the pool's mold forks, if there are `orders` to it.
+///
+/// # Errors
+/// EAGAIN, EMFILE, ENOMEM and their like.
+pub fn relay(
+    shared: Shared<'_>,
+    exec: &Exec,
+    orders: Option<&Orders>,
+    slot: u32,
+) -> io::Result<Spawned> {
+    let pool = shared.pool;
     let settings = relay::Settings {
         program: Program {
             path: exec.program.clone(),
             arguments: exec.arguments.iter().map(OsString::from).collect(),
-            environment,
+            environment: environment_of_program(pool),
         },
         ready: exec.ready,
         start_timeout: pool.start_timeout * PATIENCE.0 / PATIENCE.1,
     };
     let owner = pool.identity.as_ref().map(|user| (user.uid, user.gid));
-    fork_worker(shared, slot, |control| {
+    let orders = orders.map(|orders| orders.relays.as_fd());
+    fork_worker(shared, slot, orders, |control| {
         let listener = Listener::new(owner).map_err(|error| {
             let text = format!("cannot make a socket for the program: {error}");
             io::Error::new(error.kind(), text)
         })?;
         confine(pool)?;
         let control = Channel::from_fd(control.try_clone_to_owned()?);
-        Relay::new(settings, listener, control)
+        let orders = orders.map(|orders| orders.try_clone_to_owned());
+        let mold = orders.transpose()?.map(Channel::from_fd);
+        Relay::new(settings, listener, control, mold)
     })
 }
 
@@ -197,7 +214,7 @@ pub fn cgi(shared: Shared<'_>, exec: &Exec, slot: u32) -> io::Result<Spawned> {
         let arguments = exec.arguments.iter().map(OsString::from).collect();
         Target::Program { path, arguments }
     };
-    fork_worker(shared, slot, |control| {
+    fork_worker(shared, slot, None, |control| {
         confine(pool)?;
         let control = Channel::from_fd(control.try_clone_to_owned()?);
         Ok(Cgi::new(target, environment(pool), control))
@@ -297,6 +314,79 @@ pub fn set_up_mold(
     mold.send(&ToMold::Setup(Box::new(setup)).encode(), &fds)
 }
 
+/// Starts the program of a pool as its mold, with `library` preloaded, which makes it that.
+///
+/// # Errors
+/// As [`hello`].
+pub fn program_mold(
+    shared: Shared<'_>,
+    exec: &Exec,
+    library: &File,
+    orders: &Orders,
+) -> io::Result<Spawned> {
+    let pool = shared.pool;
+    let (mut spawned, ends) = prepare(shared)?;
+    // It does not listen: a program that does not become a mold ends, instead of waiting for nobody.
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let program = c_string(exec.program.as_os_str())?;
+    let mut arguments = vec![program.clone()];
+    for argument in &exec.arguments {
+        arguments.push(CString::new(argument.as_str())?);
+    }
+    let mut environment = environment_of_program(pool);
+    preload(&mut environment);
+    let environment = variables(environment)?;
+    let keep = [
+        socket.as_fd(),
+        ends.control.as_fd(),
+        library.as_fd(),
+        orders.mold.as_fd(),
+    ];
+    let master = Pid::this();
+    let pid = fork::fork_keeping(
+        &keep,
+        [socket.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()],
+        || {
+            // As long as it has not come to its first accept, nothing else tells it that the master is gone.
+            if let Err(error) = confine(pool).and_then(|()| end_with(master)) {
+                return finish(Err(error));
+            }
+            let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+            // As molded::wire numbers them.
+            let descriptors = [
+                stdin.as_fd(),
+                stdout.as_fd(),
+                stderr.as_fd(),
+                ends.control.as_fd(),
+                library.as_fd(),
+                orders.mold.as_fd(),
+            ];
+            fork::exec(&program, &arguments, &environment, &descriptors)
+        },
+    )?;
+    spawned.pid = Some(pid);
+    Ok(spawned)
+}
+
+/// Has the dynamic linker load the library from its descriptor, before what the pool has it load.
+fn preload(environment: &mut Vec<(OsString, OsString)>) {
+    const NAME: &str = "LD_PRELOAD";
+    let mut list = OsString::from(format!("/proc/self/fd/{}", wire::LIBRARY_FD));
+    if let Some(place) = environment.iter().position(|(name, _)| name == NAME) {
+        let (_, others) = environment.remove(place);
+        list.push(":");
+        list.push(others);
+    }
+    let told = |text: &CStr| OsStr::from_bytes(text.to_bytes()).to_owned();
+    environment.push((NAME.into(), list));
+    environment.push((told(wire::VARIABLE), told(wire::VERSION)));
+}
+
 /// Starts `program` to check the configuration: a process of the master's own, with what it prints.
 ///
 /// # Errors
@@ -315,17 +405,36 @@ pub fn check(program: &CStr, arguments: &[CString]) -> io::Result<(Pid, [Output;
     Ok((pid, [Output::new(stdout), Output::new(stderr)]))
 }
 
-/// The extension module: beside the executable as it was built, or where it is installed.
+/// The Python extension module.
 ///
 /// # Errors
 /// Where it was looked for, or that the pools' users cannot read it.
 pub fn open_extension() -> Result<File, String> {
+    open_library(
+        "the Python extension module",
+        ["libpreforkd_python.so", "preforkd.abi3.so"],
+    )
+}
+
+/// What is preloaded into programs that are to be molds.
+///
+/// # Errors
+/// As [`open_extension`].
+pub fn open_preload() -> Result<File, String> {
+    open_library(
+        "the library that makes a program a mold",
+        ["libpreforkd_preload.so"; 2],
+    )
+}
+
+/// A library of the daemon's: beside the executable as it was built, or where it is installed, under these names.
+fn open_library(what: &str, [built, installed]: [&str; 2]) -> Result<File, String> {
     let executable =
         std::env::current_exe().map_err(|error| format!("cannot find this executable: {error}"))?;
     let folder = executable.parent().unwrap_or(Path::new("/"));
     let places: [PathBuf; 2] = [
-        folder.join("libpreforkd_python.so"),
-        folder.join("../lib/preforkd/preforkd.abi3.so"),
+        folder.join(built),
+        folder.join("../lib/preforkd").join(installed),
     ];
     for place in &places {
         let path = place.display();
@@ -334,33 +443,22 @@ pub fn open_extension() -> Result<File, String> {
                 // Molds open it anew, by its descriptor, as their users: that root can open it proves nothing.
                 if Uid::effective().is_root() && mode & 0o004 == 0 {
                     return Err(format!(
-                        "the pools' users cannot read the Python extension module {path}: chmod a+r {path}"
+                        "the pools' users cannot read {what} {path}: chmod a+r {path}"
                     ));
                 }
                 return Ok(file);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(format!(
-                    "cannot open the Python extension module {path}: {error}"
-                ));
+                return Err(format!("cannot open {what} {path}: {error}"));
             }
         }
     }
     Err(format!(
-        "the Python extension module is neither at {} nor at {}; build it with the daemon (cargo build), or install it with it",
+        "{what} is neither at {} nor at {}; build it with the daemon (cargo build), or install it with it",
         places[0].display(),
         places[1].display()
     ))
-}
-
-/// Whether a pool's workers are forked by a mold.
-#[must_use]
-pub fn needs_mold(pool: &Pool) -> bool {
-    match pool.application {
-        Application::Hello | Application::Exec(_) => false,
-        Application::Wsgi(_) => true,
-    }
 }
 
 fn prepare(shared: Shared<'_>) -> io::Result<(Spawned, Ends)> {

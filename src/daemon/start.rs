@@ -149,6 +149,7 @@ fn start(
         epoll,
         gauge: Gauge::new(),
         extension,
+        preload: open_preload(&config.pools),
         notes: config.global.log_level == LogLevel::Debug,
     };
     let crashes = bounds::crashes(&config.global);
@@ -208,6 +209,22 @@ fn start(
     log::ready();
     tracing::info!("fpm is running, pid {}", std::process::id());
     Ok(master)
+}
+
+/// What makes a program a mold, if a pool needs it. Where it cannot be had, programs are started one by one.
+pub(crate) fn open_preload(pools: &[config::Pool]) -> Option<File> {
+    let needs_it =
+        |pool: &config::Pool| matches!(&pool.application, Application::Exec(exec) if exec.mold);
+    if !pools.iter().any(needs_it) {
+        return None;
+    }
+    match spawn::open_preload() {
+        Ok(library) => Some(library),
+        Err(error) => {
+            tracing::warn!("each worker starts its own program, since no mold can be had: {error}");
+            None
+        }
+    }
 }
 
 /// The Python extension module, if a pool needs it.

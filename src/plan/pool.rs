@@ -64,6 +64,8 @@ pub enum Event {
     MoldReady,
     /// The mold is dead, or could not be started. What becomes of the workers that it was asked for is reported of each.
     MoldGone,
+    /// There can be no mold: workers are forked without one from now on. Whether it is dead is nobody's concern.
+    MoldUnfit,
     /// A worker accepts.
     Ready {
         /// Its slot.
@@ -240,6 +242,7 @@ impl Pool {
         match event {
             Event::MoldReady => self.mold.ready(now),
             Event::MoldGone => self.mold_gone(now, actions),
+            Event::MoldUnfit => self.mold.forgo(),
             Event::Ready { slot } => self.slot_event(now, slot, slot::Event::Ready, actions),
             Event::SpawnFailed { slot } => {
                 self.slot_event(now, slot, slot::Event::SpawnFailed, actions);

@@ -21,10 +21,12 @@ pub enum Death {
         /// Whether it left a core dump.
         core: bool,
     },
+    /// Nobody knows how: it was another process's child.
+    Unseen,
 }
 
 impl Death {
-    fn of(status: libc::c_int) -> Self {
+    pub(crate) fn of(status: libc::c_int) -> Self {
         if libc::WIFSIGNALED(status) {
             Self::Signaled {
                 number: libc::WTERMSIG(status),
@@ -41,6 +43,7 @@ impl Display for Death {
     fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Exited(code) => write!(to, "exited with code {code}"),
+            Self::Unseen => write!(to, "ended, and its mold has not said how"),
             Self::Signaled { number, core } => {
                 write!(to, "exited on signal {number}")?;
                 // Real-time signals have none.

@@ -9,6 +9,7 @@ use crate::allowed::AllowedClients;
 use crate::status::Pages;
 use crate::zone::Zone;
 use codec::{Reader, Writer};
+use preforkd_sys::molded::wire;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -299,6 +300,11 @@ pub enum FromMold {
         /// The slot it was for.
         slot: u32,
     },
+    /// The program that I am cannot be forked, and I end; only from the mold of a program.
+    Unfit {
+        /// Why.
+        why: String,
+    },
 }
 
 impl ToMold {
@@ -397,7 +403,7 @@ impl FromMold {
                 to.byte(1);
                 to.number(u64::from(*protocol));
             }
-            Self::Ready => to.byte(2),
+            Self::Ready => to.byte(wire::READY),
             Self::Threads { names } => {
                 to.byte(3);
                 to.cut_text(names);
@@ -405,6 +411,10 @@ impl FromMold {
             Self::SpawnFailed { slot } => {
                 to.byte(4);
                 to.number(u64::from(*slot));
+            }
+            Self::Unfit { why } => {
+                to.byte(wire::UNFIT);
+                to.cut_text(why);
             }
         }
         to.0
@@ -420,13 +430,14 @@ impl FromMold {
             1 => Self::Hello {
                 protocol: from.small()?,
             },
-            2 => Self::Ready,
+            wire::READY => Self::Ready,
             3 => Self::Threads {
                 names: from.text()?,
             },
             4 => Self::SpawnFailed {
                 slot: from.small()?,
             },
+            wire::UNFIT => Self::Unfit { why: from.text()? },
             _ => return Err(Malformed),
         };
         from.end(message)
@@ -494,6 +505,9 @@ mod tests {
                 names: "Thread-1".into(),
             },
             FromMold::SpawnFailed { slot: 1 },
+            FromMold::Unfit {
+                why: "threads".into(),
+            },
         ] {
             assert_eq!(FromMold::decode(&message.encode()), Ok(message));
         }

@@ -64,13 +64,18 @@ pub struct Relay {
 
 impl Relay {
     /// For a process that is what its pool says, with the listener that was made before it became that. `control` goes
-    /// to the master.
+    /// to the master, and `mold` to where its programs are ordered, if its pool has a mold for them.
     ///
     /// # Errors
     /// EMFILE and its like.
-    pub fn new(settings: Settings, listener: Listener, control: Channel) -> io::Result<Self> {
+    pub fn new(
+        settings: Settings,
+        listener: Listener,
+        control: Channel,
+        mold: Option<Channel>,
+    ) -> io::Result<Self> {
         Ok(Self {
-            life: Life::new(settings, listener, control)?,
+            life: Life::new(settings, listener, control, mold)?,
             connection: None,
             request: Request::default(),
             answer: Answer::default(),

@@ -339,18 +339,18 @@ fn a_web_server_that_leaves_gives_the_request_up() {
 /// Whatever dies first, nothing is left behind, and the rest goes on or leaves.
 #[test]
 fn no_orphan_survives() {
-    let mut daemon = pool(1, "", "").start();
+    no_orphan_survives_of("exec.mold = no");
+    no_orphan_survives_of("exec.mold = yes");
+}
+
+fn no_orphan_survives_of(lines: &str) {
+    let mut daemon = pool(1, "", lines).start();
     daemon.wait_for_workers("program", 1);
     let address = daemon.address("program");
     let of_child = |pid: &str| Process::of(pid.parse().expect("a pid"));
     for victim in ["program", "worker"] {
         let child = of_child(&page(&address, "/child")).expect("it runs");
-        let [program] = programs(&daemon)
-            .into_iter()
-            .filter(|process| process.pid != child.pid)
-            .collect::<Vec<_>>()
-            .try_into()
-            .expect("there is one");
+        let program = Process::of(child.parent).expect("it runs");
         match victim {
             "program" => program.signal(Signal::SIGKILL),
             _ => daemon.workers("program")[0].signal(Signal::SIGKILL),

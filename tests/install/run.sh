@@ -90,6 +90,12 @@ printf '[broken]\nlisten = /run/preforkd/broken.sock\nuser = www-data\npm = stat
 ! run systemctl reload preforkd 2>/dev/null || fail "an application that cannot start was not noticed"
 logged "[pool broken] generation 1 cannot start: " || fail "no reason for it"
 rm "$root/etc/preforkd/conf.d/broken.conf"
+# The library that makes a program a mold is where the daemon looks for it, and can be loaded there.
+printf '[forked]\nlisten = /run/preforkd/forked.sock\nuser = www-data\npm = static\npm.max_children = 1\nexec = "/usr/bin/perl -e %s"\nexec.mold = yes\n' \
+  "'accept(C, STDIN) while 1'" >"$root/etc/preforkd/conf.d/forked.conf"
+run systemctl reload preforkd || fail "reload with a program"
+logged "[pool forked] mold " || fail "the program has no mold"
+rm "$root/etc/preforkd/conf.d/forked.conf"
 run systemctl is-active --quiet preforkd || fail "not active after reloads that failed"
 answers || fail "the pool does not answer after reloads that failed"
 

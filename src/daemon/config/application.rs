@@ -78,7 +78,11 @@ impl<'a> PoolChecker<'a, '_> {
     /// What is written that is for programs alone.
     fn for_exec(&self) -> Vec<&'a Entry> {
         let raw = self.raw;
-        let settings = [raw.exec_ready.written(), raw.exec_protocol.written()];
+        let settings = [
+            raw.exec_ready.written(),
+            raw.exec_protocol.written(),
+            raw.exec_mold.written(),
+        ];
         settings.into_iter().flatten().collect()
     }
 
@@ -105,10 +109,18 @@ impl<'a> PoolChecker<'a, '_> {
             self.wrong(&exec.entry, rule);
             return None;
         }
-        if let (Protocol::Cgi, Some(ready)) = (protocol, self.raw.exec_ready.written()) {
-            let rule = "belongs to exec.protocol = fastcgi: remove it".to_owned();
-            self.wrong(ready, rule);
+        let for_fastcgi = [self.raw.exec_ready.written(), self.raw.exec_mold.written()];
+        for entry in for_fastcgi.into_iter().flatten() {
+            if protocol == Protocol::Cgi {
+                let rule = "belongs to exec.protocol = fastcgi: remove it".to_owned();
+                self.wrong(entry, rule);
+            }
         }
+        let mold = match &self.raw.exec_mold {
+            Setting::Given(mold) => mold.value,
+            Setting::Wrong => return None,
+            Setting::Unset => protocol == Protocol::Fastcgi && forks_itself(program),
+        };
         let path = inside(root, program);
         let is_folder = program.as_os_str().as_encoded_bytes().ends_with(b"/");
         if protocol == Protocol::Cgi && is_folder {
@@ -137,6 +149,7 @@ impl<'a> PoolChecker<'a, '_> {
             arguments: arguments.clone(),
             ready,
             protocol,
+            mold,
         })
     }
 
@@ -192,6 +205,12 @@ impl<'a> PoolChecker<'a, '_> {
             }
         }
     }
+}
+
+/// Whether a program is made to be forked before its first accept, as php-cgi does itself with `PHP_FCGI_CHILDREN`.
+fn forks_itself(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default();
+    name.as_bytes().starts_with(b"php-cgi")
 }
 
 /// The program that a script names in its first line, if it is one (execve(2)).

@@ -322,6 +322,8 @@ pub struct Exec {
     pub ready: Ready,
     /// What it speaks (`exec.protocol`).
     pub protocol: Protocol,
+    /// Whether it is started once and forked (`exec.mold`).
+    pub mold: bool,
 }
 
 /// What a program speaks (`exec.protocol`).

@@ -266,6 +266,7 @@ pub struct RawPool {
     pub exec: Setting<Command>,
     pub exec_ready: Setting<Ready>,
     pub exec_protocol: Setting<Protocol>,
+    pub exec_mold: Setting<bool>,
     pub wsgi: Setting<Target>,
     pub python: Setting<PathBuf>,
     pub pythonpath: List<PathBuf>,

@@ -17,7 +17,11 @@ impl Pool {
             self.config.name,
             process.name()
         );
+        let came_up = process.held.is_none();
         let repeated = self.tell_failure(&mut process);
+        if self.orders.is_some() && !came_up && !process.leaving {
+            self.forgo_mold(&format!("it {how} before it accepted a connection"));
+        }
         if process.leaving || repeated {
             tracing::debug!("{text}");
         } else if clean {

@@ -228,6 +228,7 @@ impl Pool {
                     );
                     self.preload = false;
                 }
+                FromMold::Unfit { why } => self.forgo_mold(&why),
                 FromMold::SpawnFailed { slot } => {
                     if let Some(Some(process)) = self.workers.get(slot as usize)
                         && process.spawned.pid.is_none()
@@ -239,6 +240,25 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// The program cannot be a mold, so that each worker starts its own from now on.
+    pub(super) fn forgo_mold(&mut self, why: &str) {
+        if self.orders.take().is_none() {
+            return;
+        }
+        tracing::warn!(
+            "[pool {}] the program cannot be a mold: {}; each worker starts its own",
+            self.config.name,
+            visible(why)
+        );
+        if let Some(mold) = &mut self.mold {
+            mold.leaving = true;
+            mold.signal(Signal::SIGKILL);
+        }
+        // Without anybody who comes, nobody else is going to.
+        self.decided |= matches!(self.config.limits.mode, Mode::Ondemand { .. });
+        self.on(Event::MoldUnfit);
     }
 
     fn set_up_mold(&self, common: &Common) {

@@ -236,6 +236,7 @@ mod tests {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap(),
             gauge: Gauge::new(),
             extension: None,
+            preload: None,
             notes: false,
         };
         let mut parked = Parked::new(7, Place::new().unwrap(), &common).unwrap();

@@ -114,12 +114,17 @@ impl Pool {
     }
 
     pub(super) fn start_mold(&mut self, common: &Common) -> io::Result<()> {
-        let (Application::Wsgi(wsgi), Some(extension)) =
-            (&self.config.application, &common.extension)
-        else {
-            return Err(io::Error::other("the pool needs none"));
+        let shared = self.shared(common);
+        let (extension, preload) = (&common.extension, &common.preload);
+        let spawned = match (&self.config.application, extension, preload, &self.orders) {
+            (Application::Wsgi(wsgi), Some(extension), _, _) => {
+                spawn::mold(shared, wsgi, extension)?
+            }
+            (Application::Exec(exec), _, Some(library), Some(orders)) => {
+                spawn::program_mold(shared, exec, library, orders)?
+            }
+            _ => return Err(io::Error::other("the pool needs none")),
         };
-        let spawned = spawn::mold(self.shared(common), wsgi, extension)?;
         watch(&spawned, common, self.index, What::MoldControl, |stream| {
             What::MoldOutput { stream }
         })?;
@@ -132,7 +137,7 @@ impl Pool {
         let spawned = match (&self.config.application, &self.mold) {
             (Application::Hello, _) => spawn::hello(shared, slot)?,
             (Application::Exec(exec), _) => match exec.protocol {
-                Protocol::Fastcgi => spawn::relay(shared, exec, slot)?,
+                Protocol::Fastcgi => spawn::relay(shared, exec, self.orders.as_ref(), slot)?,
                 Protocol::Cgi => spawn::cgi(shared, exec, slot)?,
             },
             (Application::Wsgi(_), Some(mold)) => {

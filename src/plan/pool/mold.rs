@@ -48,10 +48,20 @@ impl Mold {
         }
     }
 
-    /// It is dead. Returns whether it has lasted, so that its start counts as a success.
+    /// There can be none.
+    pub(super) fn forgo(&mut self) {
+        *self = Self::Needless;
+    }
+
+    /// It is dead. Returns whether it has lasted, so that its start counts as a success, or is nobody's concern.
     pub(super) fn gone(&mut self, now: Time) -> bool {
-        let was = std::mem::replace(self, Self::Absent);
-        matches!(was, Self::Ready { since } if now.since(since) >= PROBATION)
+        match *self {
+            Self::Needless => true,
+            was => {
+                *self = Self::Absent;
+                matches!(was, Self::Ready { since } if now.since(since) >= PROBATION)
+            }
+        }
     }
 
     /// Whether workers can be forked.

@@ -30,6 +30,9 @@ pub enum Program {
     Hostile,
     Perl,
     Php,
+    /// Forked from a mold that was asked for; php-cgi is so without.
+    MoldedCplusplus,
+    MoldedPerl,
 }
 
 impl Program {
@@ -39,7 +42,7 @@ impl Program {
         static GO: OnceLock<PathBuf> = OnceLock::new();
         let at = folder.root().display();
         match self {
-            Program::Cplusplus => {
+            Program::Cplusplus | Program::MoldedCplusplus => {
                 let built = CPLUSPLUS.get_or_init(|| {
                     build(
                         "probe.cpp",
@@ -60,7 +63,7 @@ impl Program {
                     .expect("its mode can be set");
                 script
             }
-            Program::Perl => format!(
+            Program::Perl | Program::MoldedPerl => format!(
                 "/usr/bin/perl {}",
                 copy(&source("probe.pl"), folder, "probe.pl")
             ),
@@ -135,14 +138,14 @@ impl Host {
     pub fn start_with(program: Program, arguments: &str, lines: &str) -> Host {
         let setup = Setup::new();
         let exec = program.install(&setup.folder);
-        let protocol = if program == Program::Cgi {
-            "cgi"
-        } else {
-            "fastcgi"
+        let kind = match program {
+            Program::Cgi => "exec.protocol = cgi",
+            Program::MoldedCplusplus | Program::MoldedPerl => "exec.mold = yes",
+            _ => "",
         };
         Host::of(
             setup,
-            &format!("exec = {exec} {arguments}\nexec.protocol = {protocol}\n{lines}"),
+            &format!("exec = {exec} {arguments}\n{kind}\n{lines}"),
         )
     }
 
@@ -195,10 +198,22 @@ impl Host {
 
     /// The programs of the workers.
     pub fn programs(&self) -> Vec<Process> {
-        self.workers()
-            .iter()
-            .flat_map(|worker| process::below(worker.pid))
-            .collect()
+        let mut programs = process::below(self.daemon.pid());
+        // Afterwards: one that is ready before it can be seen is not taken for a program.
+        let molds = self.molds();
+        programs.retain(|process| {
+            !process.title.starts_with("preforkd: ") && !molds.contains(&process.pid)
+        });
+        programs
+    }
+
+    /// The molds that there have been.
+    pub fn molds(&self) -> Vec<i32> {
+        let lines = self
+            .daemon
+            .lines_like(&format!("[pool {POOL}] mold * is ready"));
+        let pid = |line: &String| line.split(" mold ").nth(1)?.split(' ').next()?.parse().ok();
+        lines.iter().filter_map(pid).collect()
     }
 
     /// Waits until there are so many workers, each with a program.

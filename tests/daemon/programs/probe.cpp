@@ -103,6 +103,8 @@ int main() {
   if (FCGX_Init() != 0)
     return 1;
   const char *most = std::getenv("PROBE_REQUESTS");
+  if (std::getenv("PROBE_THREAD"))
+    std::thread([] { pause(); }).detach();
   FCGX_Request request;
   FCGX_InitRequest(&request, 0, 0);
   for (uint64_t left = most ? std::strtoull(most, nullptr, 10) : UINT64_MAX; left > 0; --left) {

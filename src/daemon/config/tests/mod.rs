@@ -49,7 +49,11 @@ impl Case {
         fs::create_dir(folder.path().join("dir")).unwrap();
         let case = Case { folder };
         case.write("file", "");
-        for (name, text) in [("python", ""), ("script", "#! /no/such/shell -x\n")] {
+        for (name, text) in [
+            ("python", ""),
+            ("php-cgi8.2", ""),
+            ("script", "#! /no/such/shell -x\n"),
+        ] {
             let program = case.write(name, text);
             fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
         }

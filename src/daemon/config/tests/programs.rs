@@ -38,6 +38,7 @@ fn a_program_and_its_arguments() {
             arguments: arguments.iter().map(|&word| word.into()).collect(),
             ready,
             protocol: Protocol::Fastcgi,
+            mold: false,
         });
         assert_eq!(config.pools[0].application, expected, "{lines}");
         let mut dumped = dump(&config);
@@ -45,6 +46,24 @@ fn a_program_and_its_arguments() {
         case.write("x.conf", &dumped.join("\n"));
         let again = case.load().unwrap();
         assert_eq!(again.pools[0].application, expected, "{dumped:#?}");
+    }
+}
+
+/// Nothing but php-cgi is forked unless the file says so.
+#[test]
+fn programs_that_are_forked_from_a_mold() {
+    for (lines, mold) in [
+        ("exec = @/python", false),
+        ("exec = @/python\nexec.mold = yes", true),
+        ("exec = @/php-cgi8.2 -q", true),
+        ("exec = @/php-cgi8.2\nexec.mold = no", false),
+        ("exec = @/php-cgi8.2\nexec.protocol = cgi", false),
+    ] {
+        let case = Case::new(&pool_with("").replace("app = hello", lines));
+        let Application::Exec(exec) = &case.load().unwrap().pools[0].application else {
+            panic!("{lines}")
+        };
+        assert_eq!(exec.mold, mold, "{lines}");
     }
 }
 
@@ -63,6 +82,7 @@ fn programs_that_are_started_for_each_request() {
             arguments: arguments.iter().map(|&word| word.into()).collect(),
             ready: Ready::Accept,
             protocol: Protocol::Cgi,
+            mold: false,
         });
         assert_eq!(config.pools[0].application, expected, "{lines}");
         assert!(
@@ -111,6 +131,8 @@ fn mistakes_about_programs() {
         ("exec = @/python\nexec.ready = delay 2m", format!("exec.ready = delay 2m: {ready}")),
         ("exec = @/python\nexec.protocol = scgi", "exec.protocol = scgi: must be fastcgi or cgi".to_owned()),
         ("exec = @/python\nexec.protocol = cgi\nexec.ready = accept", "exec.ready = accept: belongs to exec.protocol = fastcgi: remove it".to_owned()),
+        ("exec = @/python\nexec.protocol = cgi\nexec.mold = no", "exec.mold = no: belongs to exec.protocol = fastcgi: remove it".to_owned()),
+        ("app = hello\nexec.mold = yes", "exec.mold = yes: belongs to a pool with exec, and this one has app = hello: remove it".to_owned()),
         ("exec = @/dir/\nexec.protocol = fastcgi", "exec = @/dir/: must be a program; @/dir/: Is a directory (21)".to_owned()),
         ("exec = @/dir\nexec.protocol = cgi", "exec = @/dir: must be a program; @/dir: Is a directory (21)".to_owned()),
         ("exec = @/none/\nexec.protocol = cgi", "exec = @/none/: the exec path '@/none/' does not exist or is not a directory: No such file or directory (2)".to_owned()),

@@ -116,6 +116,20 @@ fn a_mold_that_hangs_is_killed_and_tried_again_after_a_wait() {
 }
 
 #[test]
+fn where_there_can_be_no_mold_workers_are_forked_without_one() {
+    let mut world = World::new(limits(STATIC, 3), TIMEOUTS, true);
+    world.mold_fate = MoldFate::Unfit;
+    world.kill_mold();
+    world.run(SECOND);
+    assert_eq!(world.slots(State::Idle).len(), 3);
+    // Neither it nor its end is a failure, and there is no other one.
+    assert_eq!((molds(&world), reports(&world).len()), (2, 1));
+    world.kill(0);
+    world.run(SECOND);
+    assert_eq!((molds(&world), world.slots(State::Idle).len()), (2, 3));
+}
+
+#[test]
 fn molds_that_die_or_cannot_be_started_are_held_back() {
     for fate in [MoldFate::Dies, MoldFate::NotStarted] {
         let mut world = World::new(limits(DYNAMIC, 8), TIMEOUTS, true);

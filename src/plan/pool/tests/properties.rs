@@ -81,6 +81,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(MoldFate::NotStarted),
         1 => Just(MoldFate::Dies),
         1 => Just(MoldFate::Hangs),
+        1 => Just(MoldFate::Unfit),
     ];
     prop_oneof![
         6 => (1..12u32, 0..3000u64).prop_map(|(count, takes)| Step::Arrive { count, takes }),

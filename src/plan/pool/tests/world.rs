@@ -77,6 +77,8 @@ pub enum MoldFate {
     NotStarted,
     Dies,
     Hangs,
+    /// It turns out that there can be none.
+    Unfit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +132,7 @@ enum Happening {
     Finished { slot: u32, number: u64 },
     Dies { slot: u32, number: u64 },
     MoldStarted { number: u64 },
+    MoldUnfit { number: u64 },
     MoldDies { number: u64 },
     MasterWakes,
 }

@@ -65,6 +65,11 @@ switch (basename($_SERVER['DOCUMENT_URI'])) {
         usleep(1000 * number('ms'));
         echo 'slept';
         break;
+    case 'opcache':
+        usleep(1000 * number('ms'));
+        $status = opcache_get_status(false)['opcache_statistics'];
+        echo getmypid(), ' ', $status['hits'], ' ', $status['misses'];
+        break;
     case 'complain':
         error_log("a word on the request's stderr");
         own_stderr("a word on the program's stderr");

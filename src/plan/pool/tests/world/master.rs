@@ -158,6 +158,7 @@ impl World {
             }
             MoldFate::Works => self.timer(ready, Happening::MoldStarted { number }),
             MoldFate::Dies => self.timer(ready, Happening::MoldDies { number }),
+            MoldFate::Unfit => self.timer(ready, Happening::MoldUnfit { number }),
             MoldFate::Hangs => {}
         }
         self.mold = Some(Mold {

@@ -91,6 +91,12 @@ impl World {
                     self.tell_master(Event::MoldReady);
                 }
             }
+            Happening::MoldUnfit { number } => {
+                if self.mold.take_if(|mold| mold.number == number).is_some() {
+                    self.tell_master(Event::MoldUnfit);
+                    self.tell_master(Event::MoldGone);
+                }
+            }
             Happening::MoldDies { number } => {
                 if self.mold.is_some_and(|mold| mold.number == number) {
                     self.mold = None;

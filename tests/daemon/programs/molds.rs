@@ -1,0 +1,338 @@
+//! Programs that are forked from one that was started once (`exec.mold`).
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::thread;
+
+use nix::sys::signal::Signal;
+
+use crate::support::process::{self, Process};
+use crate::support::setup::Setup;
+use crate::support::wait::until;
+
+use super::host::{Host, POOL, Program};
+use super::transfer;
+
+/// PHP's opcache, which takes in a file that was made a moment ago.
+const OPCACHE: &str =
+    "-d zend_extension=opcache -d opcache.enable=1 -d opcache.file_update_protection=0";
+
+mod cplusplus {
+    use crate::programs::host::Program;
+    use crate::programs::suite::{self, cases};
+
+    const PROGRAM: Program = Program::MoldedCplusplus;
+
+    cases!(
+        PROGRAM;
+        pages,
+        post_bodies,
+        all_is_sent_before_anything_is_read,
+        slow_pages,
+        recycling_and_reload_lose_nothing,
+        complaints,
+        no_orphans,
+    );
+
+    #[test]
+    fn crash() {
+        suite::crash(PROGRAM, "SIGSEGV");
+    }
+
+    #[test]
+    fn ends_by_itself() {
+        suite::ends_by_itself(PROGRAM, "env[PROBE_REQUESTS] = 7");
+    }
+}
+
+mod perl {
+    use crate::programs::host::Program;
+    use crate::programs::suite::{self, cases};
+
+    const PROGRAM: Program = Program::MoldedPerl;
+
+    cases!(
+        PROGRAM;
+        pages,
+        recycling_and_reload_lose_nothing,
+        no_orphans,
+    );
+
+    #[test]
+    fn ends_by_itself() {
+        suite::ends_by_itself(PROGRAM, "env[PROBE_REQUESTS] = 7");
+    }
+}
+
+/// The mold that there is now.
+fn mold(host: &Host) -> Process {
+    let molds = host.molds();
+    let mut now = process::below(host.daemon.pid()).into_iter();
+    now.find(|process| molds.contains(&process.pid))
+        .expect("there is a mold")
+}
+
+/// What PHP says of its opcache, of all workers: pids, and the most misses that one has seen.
+fn opcache(host: &Host, workers: usize) -> (HashSet<String>, u32) {
+    let port = host.nginx.port;
+    let clients: Vec<_> = (0..workers)
+        .map(|_| thread::spawn(move || transfer::get(port, "/opcache?ms=300")))
+        .collect();
+    let mut pids = HashSet::new();
+    let mut most = 0;
+    for client in clients {
+        let answer = client.join().expect("it does not panic");
+        let text = answer.expect("nginx answers").text();
+        let words: Vec<&str> = text.split(' ').collect();
+        let [pid, _, misses] = words[..] else {
+            panic!("{text}")
+        };
+        pids.insert(pid.to_owned());
+        most = most.max(misses.parse().expect("a number"));
+    }
+    (pids, most)
+}
+
+/// What one worker has compiled, no other one compiles, until a reload.
+#[test]
+fn the_opcache_is_shared_until_a_reload() {
+    let host = Host::start_with(Program::Php, OPCACHE, "pm = static\npm.max_children = 3");
+    let before = host.wait_for_programs(3);
+    host.page("/pid");
+    let (pids, misses) = opcache(&host, 3);
+    assert_eq!((pids.len(), misses), (3, 1));
+    // One that is started anew has what the others have.
+    before[0].signal(Signal::SIGKILL);
+    until("it is gone", || !before[0].runs());
+    host.wait_for_programs(3);
+    let (pids, misses) = opcache(&host, 3);
+    assert_eq!((pids.len(), misses), (3, 1));
+
+    let of_generation = host.programs();
+    host.daemon.signal(Signal::SIGUSR2);
+    until("the reload has replaced every program", || {
+        of_generation.iter().all(|program| !program.runs())
+    });
+    host.wait_for_programs(3);
+    let fresh = host.page("/opcache");
+    assert!(fresh.ends_with(" 0 1"), "{fresh}");
+}
+
+/// Each program has its own listening socket and streams, the pool's user, and nothing of the mold's.
+#[test]
+fn a_forked_program_has_nothing_of_its_molds() {
+    let host = Host::start(
+        Program::MoldedCplusplus,
+        "pm = static\npm.max_children = 3\nenv[LD_PRELOAD] = libc.so.6\nenv[COLOUR] = blue",
+    );
+    let programs = host.wait_for_programs(3);
+    let page = host.page("/environment");
+    for line in ["COLOUR=blue", "LD_PRELOAD=libc.so.6"] {
+        assert!(page.lines().any(|found| found == line), "{page}");
+    }
+    assert!(!page.contains("PREFORKD"), "{page}");
+    let mold = mold(&host);
+    let owner = |process: &Process| {
+        let folder = format!("/proc/{}", process.pid);
+        fs::metadata(folder).expect("it runs").uid()
+    };
+    let of = |process: &Process, fd: i32| {
+        let link = format!("/proc/{}/fd/{fd}", process.pid);
+        fs::read_link(link).expect("it is open")
+    };
+    let mut listeners = HashSet::new();
+    for program in &programs {
+        assert_eq!(program.parent, mold.pid);
+        assert_eq!(owner(program), owner(&mold));
+        listeners.insert(of(program, 0));
+        // Those of a program that was started have 0 to 2 and a connection, and this one what it hangs on.
+        let open = fs::read_dir(format!("/proc/{}/fd", program.pid));
+        assert!(open.expect("it runs").count() <= 5);
+    }
+    assert_eq!(listeners.len(), 3);
+    assert!(!listeners.contains(&of(&mold, 0)));
+    assert_eq!(host.status("/exit?status=3"), 502);
+    host.daemon.wait_for_line("exited with code 3");
+}
+
+/// A mold that dies takes nobody along, and the next one goes on in its place.
+#[test]
+fn programs_outlive_their_mold() {
+    let host = Host::start(Program::Php, "pm = static\npm.max_children = 2");
+    let before = host.wait_for_programs(2);
+    let port = host.nginx.port;
+    // Who has not answered yet is not started anew when it ends.
+    let slow = || thread::spawn(move || transfer::get(port, "/slow?ms=300"));
+    for slow in [slow(), slow()] {
+        slow.join()
+            .expect("it does not panic")
+            .expect("nginx answers");
+    }
+    let slow = thread::spawn(move || transfer::get(port, "/slow?ms=700").expect("nginx answers"));
+    let first = mold(&host);
+    first.signal(Signal::SIGKILL);
+    until("there is another one", || host.molds().len() == 2);
+    assert!(!first.runs() && before.iter().all(Process::runs));
+    let slow = slow.join().expect("the client does not panic");
+    assert_eq!((slow.status, slow.text().as_str()), (200, "slept"));
+
+    before[0].signal(Signal::SIGKILL);
+    until("it has been replaced", || {
+        let programs = host.programs();
+        programs.len() == 2
+            && programs
+                .iter()
+                .any(|program| program.parent == mold(&host).pid)
+    });
+    host.page("/pid");
+    assert!(host.daemon.lines_like("does not fork").is_empty());
+    // How one has ended whose mold is gone is not known.
+    before[1].signal(Signal::SIGKILL);
+    host.daemon.wait_for_line(&format!(
+        "the program {} ended, and its mold has not said how",
+        before[1].pid
+    ));
+    host.wait_for_programs(2);
+}
+
+/// While the mold hangs, programs are started as without one.
+#[test]
+fn a_mold_that_hangs_keeps_nobody() {
+    let host = Host::start(Program::Php, "pm = static\npm.max_children = 1");
+    let before = host.wait_for_programs(1);
+    host.page("/pid");
+    let mold = mold(&host);
+    mold.signal(Signal::SIGSTOP);
+    before[0].signal(Signal::SIGKILL);
+    until("it is gone", || !before[0].runs());
+    host.page("/pid");
+    host.daemon
+        .wait_for_line("the pool's mold does not fork a program*timed out");
+    assert_eq!(host.programs()[0].parent, host.workers()[0].pid);
+    // What it was asked for meanwhile is not wanted any more.
+    mold.signal(Signal::SIGCONT);
+    host.workers()[0].signal(Signal::SIGKILL);
+    let after = host.wait_for_programs(1);
+    assert_eq!(after[0].parent, mold.pid);
+}
+
+/// Whatever dies in whatever order, and however soon one after the other: nothing is left.
+#[test]
+fn no_order_of_deaths_leaves_a_program() {
+    for (order, waits) in [
+        ("relay mold master", false),
+        ("relay master mold", true),
+        ("mold relay master", true),
+        ("mold relay master", false),
+        ("mold master relay", true),
+        ("mold master relay", false),
+        ("master mold relay", false),
+        ("master relay mold", false),
+    ] {
+        let mut host = Host::start(Program::MoldedPerl, "pm = static\npm.max_children = 1");
+        host.wait_for_programs(1);
+        let port = host.nginx.port;
+        let busy = thread::spawn(move || transfer::get(port, "/slow?ms=60000"));
+        until("the program is at a request", || {
+            host.daemon.lines_like("reached pm.max_children").len() == 1
+        });
+        let (mold, relay) = (mold(&host), host.workers().remove(0));
+        let program = host.programs().remove(0);
+        for victim in order.split(' ') {
+            let victim = match victim {
+                "mold" => &mold,
+                "relay" => &relay,
+                _ => &Process::of(host.daemon.pid()).expect("it runs"),
+            };
+            victim.signal(Signal::SIGKILL);
+            if waits {
+                until("it is gone", || !victim.runs());
+            }
+        }
+        host.daemon.wait_for_end();
+        until("the program is gone", || !program.runs());
+        // Those that have followed in their places are gone as well.
+        let folder = host.daemon.folder.root().display().to_string();
+        until(&format!("nothing is left after {order}"), || {
+            let all = process::below(1);
+            let mut programs = all
+                .iter()
+                .filter(|process| process.title.contains("probe.pl"));
+            programs.all(|process| !process.title.contains(&folder)) && !relay.runs()
+        });
+        let _ = busy.join().expect("the client does not panic");
+    }
+}
+
+/// A program that never comes to accept is no orphan of a master that is killed.
+#[test]
+fn a_mold_that_has_not_come_up_ends_with_its_master() {
+    let setup = Setup::new();
+    let mut host = Host::of(
+        setup,
+        "exec = /bin/sleep 600\nexec.mold = yes\npm = static\npm.max_children = 1",
+    );
+    let mut started = None;
+    until("it has been started", || {
+        let mut all = process::below(host.daemon.pid()).into_iter();
+        started = all.find(|process| process.title == "/bin/sleep 600");
+        started.is_some()
+    });
+    host.daemon.signal(Signal::SIGKILL);
+    host.daemon.wait_for_end();
+    until("it is gone", || started.iter().all(|mold| !mold.runs()));
+}
+
+/// Where no mold can be had the log says why, once, and each worker starts its own program.
+#[test]
+fn what_cannot_be_a_mold_is_started_as_ever() {
+    for (program, exec, lines, why) in [
+        (
+            Program::MoldedCplusplus,
+            "PROGRAM",
+            "env[PROBE_THREAD] = yes",
+            "it has started threads before its first accept",
+        ),
+        (
+            Program::Php,
+            "PROGRAM",
+            "env[PHP_FCGI_CHILDREN] = 2",
+            "it has forked itself before its first accept",
+        ),
+        // One that starts another, and one that is statically linked.
+        (
+            Program::MoldedCplusplus,
+            "/bin/sh -c \"exec PROGRAM\"",
+            "",
+            "it exited with code 1 before it accepted a connection",
+        ),
+        (
+            Program::Go,
+            "PROGRAM",
+            "",
+            "before it accepted a connection",
+        ),
+    ] {
+        let setup = Setup::new();
+        let installed = program.install(&setup.folder);
+        let exec = exec.replace("PROGRAM", &installed);
+        let host = Host::of(
+            setup,
+            &format!("exec = '{exec}'\nexec.mold = yes\npm = static\npm.max_children = 2\n{lines}"),
+        );
+        until("each worker has a program of its own", || {
+            let workers = host.workers();
+            workers.len() == 2
+                && workers
+                    .iter()
+                    .all(|worker| !process::below(worker.pid).is_empty())
+        });
+        host.page("/pid");
+        let told = format!(
+            "[pool {POOL}] the program cannot be a mold: *{why}; each worker starts its own"
+        );
+        let told = host.daemon.lines_like(&told);
+        assert_eq!(told.len(), 1, "{exec} {lines}");
+    }
+}
