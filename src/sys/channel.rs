@@ -3,22 +3,31 @@
 //! A channel is a socket pair of type SEQPACKET: one send is one message. The end of the other side is an empty message.
 //! No call blocks unless the channel was set to.
 
-use nix::cmsg_space;
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixCredentials, getsockopt, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, getsockopt, sendmsg, setsockopt,
+    socketpair, sockopt,
 };
 use nix::unistd::{Pid, getppid};
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Descriptors that one message may carry.
 pub const MAX_FDS: usize = 8;
 
-/// Descriptors that the kernel lets one message carry (`SCM_MAX_FD`, unix(7)). There must be room for all of them: of a
-/// message that is cut, those that fit are open in this process and nobody knows them.
-const MOST_FDS: usize = 253;
+/// Descriptors that the kernel lets one message carry (`SCM_MAX_FD`, unix(7)).
+const MOST_FDS: libc::c_uint = 253;
+
+/// Bytes of what may come beside those of a message: the sender's credentials, and descriptors.
+// SAFETY: both take a number and touch no memory.
+const CONTROL: usize =
+    unsafe { libc::CMSG_SPACE(CREDENTIALS) + libc::CMSG_SPACE(MOST_FDS * INT) } as usize;
+
+// The C library counts in another type than Rust.
+const CREDENTIALS: libc::c_uint = 12;
+const INT: libc::c_uint = 4;
+const _: () = assert!(size_of::<libc::ucred>() == 12 && size_of::<libc::c_int>() == 4);
 
 /// Bytes that one message may have.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -38,11 +47,60 @@ pub struct Received {
     pub sender: Option<Pid>,
 }
 
-/// A pair of connected ends: the first is not blocking and learns each sender's pid, the second blocks.
+impl Received {
+    /// Takes in what came beside the bytes. Also of a message of which the kernel says that it is cut
+    /// (`MSG_CTRUNC`): the descriptors that it has made until this process could have no more are open.
+    ///
+    /// # Safety
+    /// `message` must be as a successful recvmsg(2) has left it, with a buffer that is aligned for headers.
+    unsafe fn take_control(&mut self, message: &libc::msghdr) {
+        // SAFETY: the caller vouches for the buffer; the macros stay within it.
+        let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+        while !header.is_null() {
+            // SAFETY: the kernel has written a header here, and behind it as much as its length says.
+            unsafe {
+                let data = libc::CMSG_DATA(header);
+                let head = data.offset_from_unsigned(header.cast::<u8>());
+                let length = (*header).cmsg_len.saturating_sub(head);
+                match ((*header).cmsg_level, (*header).cmsg_type) {
+                    (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                        for place in 0..length / size_of::<RawFd>() {
+                            let fd = data.cast::<RawFd>().add(place).read_unaligned();
+                            // The kernel has just made it for this process; nothing else owns it.
+                            let fd = OwnedFd::from_raw_fd(fd);
+                            close_without_waiting(&fd);
+                            self.fds.push(fd);
+                        }
+                    }
+                    (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
+                        if length >= size_of::<libc::ucred>() =>
+                    {
+                        let sender = data.cast::<libc::ucred>().read_unaligned();
+                        self.sender = Some(Pid::from_raw(sender.pid));
+                    }
+                    _ => {}
+                }
+                header = libc::CMSG_NXTHDR(message, header);
+            }
+        }
+    }
+}
+
+/// A pair of connected ends: the first learns each sender's pid and takes no descriptors.
 ///
 /// # Errors
 /// The error of `socketpair(2)`: EMFILE or ENFILE.
 pub fn pair() -> io::Result<(Channel, Channel)> {
+    let (ours, theirs) = pair_of_carriers()?;
+    take_no_descriptors(&ours.0);
+    Ok((ours, theirs))
+}
+
+/// The same, where the first end takes descriptors as well.
+///
+/// # Errors
+/// As [`pair`].
+pub fn pair_of_carriers() -> io::Result<(Channel, Channel)> {
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -115,44 +173,39 @@ impl Channel {
     }
 
     fn receive_with(&self, buffer: &mut [u8], flags: MsgFlags) -> io::Result<Received> {
-        let mut control = cmsg_space!(UnixCredentials, [RawFd; MOST_FDS]);
-        let mut parts = [IoSliceMut::new(buffer)];
+        let mut control = [0_u64; CONTROL.div_ceil(size_of::<u64>())];
+        let mut part = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        // SAFETY: a struct of numbers and pointers, of which none is what zeroes mean.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
         let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = loop {
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags) {
-                Err(nix::Error::EINTR) => {}
-                Err(nix::Error::ECONNRESET) => {
-                    return Ok(Received {
-                        length: 0,
-                        fds: Vec::new(),
-                        sender: None,
-                    });
-                }
-                other => break other?,
+        let length = loop {
+            // SAFETY: the kernel writes to `message`, and to the two buffers that it names no more than they hold.
+            let count =
+                unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags.bits()) };
+            match usize::try_from(count) {
+                Ok(count) => break count,
+                Err(_) => match Errno::last() {
+                    Errno::EINTR => {}
+                    Errno::ECONNRESET => break 0,
+                    error => return Err(error.into()),
+                },
             }
         };
         let mut received = Received {
-            length: message.bytes,
+            length,
             fds: Vec::new(),
             sender: None,
         };
-        let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
-        for part in message.cmsgs()? {
-            match part {
-                ControlMessageOwned::ScmRights(fds) => {
-                    // SAFETY: the kernel has just made these descriptors for this process; nothing else owns them.
-                    received.fds.extend(
-                        fds.into_iter()
-                            .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-                    );
-                    received.fds.iter().for_each(close_without_waiting);
-                }
-                ControlMessageOwned::ScmCredentials(sender) => {
-                    received.sender = Some(Pid::from_raw(sender.pid()))
-                }
-                _ => {}
-            }
-        }
+        // SAFETY: `message` is as the kernel has left it, and its buffer has been aligned for headers.
+        unsafe { received.take_control(&message) };
+        let truncated = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
         if truncated || received.fds.len() > MAX_FDS {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -160,6 +213,29 @@ impl Channel {
             ));
         }
         Ok(received)
+    }
+}
+
+/// Has the kernel refuse descriptors that somebody sends to this end (`SO_PASSRIGHTS`, since Linux 6.16): before, they
+/// are closed when they have been received.
+fn take_no_descriptors(socket: &OwnedFd) {
+    // The C library's headers do not have it yet. SPARC has a number of its own.
+    const SO_PASSRIGHTS: libc::c_int = if cfg!(target_arch = "sparc64") {
+        0x5c
+    } else {
+        83
+    };
+    let no: libc::c_int = 0;
+    // SAFETY: the kernel reads an int, which `no` is, and keeps no pointer to it. Where it does not know the option,
+    // nothing has changed.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            INT,
+        );
     }
 }
 
@@ -187,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_message_carries_descriptors_and_the_senders_pid() {
-        let (ours, theirs) = pair().unwrap();
+        let (ours, theirs) = pair_of_carriers().unwrap();
         let (reader, writer) = nix::unistd::pipe().unwrap();
         theirs.send(b"hello", &[writer.as_fd()]).unwrap();
         drop(writer);
@@ -207,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_close_of_what_came_does_not_wait() {
-        let (ours, theirs) = pair().unwrap();
+        let (ours, theirs) = pair_of_carriers().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let sent = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let long = libc::linger {
@@ -235,8 +311,8 @@ mod tests {
 
     #[test]
     fn descriptors_that_are_too_many_are_closed() {
-        let (ours, theirs) = pair().unwrap();
-        for count in [MAX_FDS + 1, MOST_FDS] {
+        let (ours, theirs) = pair_of_carriers().unwrap();
+        for count in [MAX_FDS + 1, MOST_FDS as usize] {
             let (reader, writer) = nix::unistd::pipe().unwrap();
             theirs.send(b"x", &vec![writer.as_fd(); count]).unwrap();
             drop(writer);
@@ -253,6 +329,25 @@ mod tests {
             .unwrap();
             assert_eq!(reader.read_to_string(&mut rest).unwrap(), 0);
         }
+    }
+
+    #[test]
+    fn where_none_are_due_nobody_can_leave_descriptors() {
+        let (ours, theirs) = pair().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let refused = theirs.send(b"x", &[writer.as_fd()]);
+        drop(writer);
+        let received = ours.try_receive(&mut [0; 8]);
+        // Older kernels take them for the receiver, who closes them.
+        match (refused, received) {
+            (Err(error), Err(_)) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+            (sent, received) => assert!(sent.is_ok() && received.is_ok()),
+        }
+        assert_eq!(std::fs::File::from(reader).read(&mut [0]).unwrap(), 0);
+        // The other way they are due.
+        let (_, writer) = nix::unistd::pipe().unwrap();
+        ours.send(b"x", &[writer.as_fd()]).unwrap();
+        assert_eq!(theirs.receive(&mut [0; 8]).unwrap().fds.len(), 1);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Parking(Channel);
 /// # Errors
 /// EMFILE or ENFILE.
 pub fn pair() -> io::Result<(Parking, Parking)> {
-    let (ours, theirs) = channel::pair()?;
+    let (ours, theirs) = channel::pair_of_carriers()?;
     Ok((Parking(ours), Parking(theirs)))
 }
 
