@@ -15,7 +15,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Gid, Pid, Uid, fchownat};
-use preforkd_sys::orphans::{self, Holder};
+use preforkd_sys::orphans;
 use preforkd_sys::queue::Target;
 use preforkd_sys::{acl, children};
 use std::fs::Permissions;
@@ -344,6 +344,59 @@ pub fn open(
     Ok(listener)
 }
 
+/// The same when there is nobody to serve yet: also where the workers of a master that was killed still have the TCP port,
+/// with their socket, and with whoever waits there.
+///
+/// # Errors
+/// See [`Error`].
+pub fn open_at_start(
+    pool: &config::Pool,
+    listen: &Listen,
+    inherited: &mut Vec<Inherited>,
+) -> Result<Listener, Error> {
+    match open(pool, listen, inherited) {
+        Err(Error::System {
+            address,
+            error: Errno::EADDRINUSE,
+        }) => {
+            let error = Errno::EADDRINUSE;
+            let Some(socket) = of_orphans(pool, listen) else {
+                return Err(Error::System { address, error });
+            };
+            tracing::info!("taking over {address} from the workers of a master that is dead");
+            inherited.push(Inherited {
+                socket,
+                is_ours: true,
+                parking: None,
+            });
+            open(pool, listen, inherited)
+        }
+        other => other,
+    }
+}
+
+/// What the workers of a dead master have of an address, if they are of the user of `pool`.
+fn of_orphans(pool: &config::Pool, listen: &Listen) -> Option<OwnedFd> {
+    let identity = pool.identity.as_ref();
+    let user = identity.map_or_else(Uid::effective, |identity| identity.uid);
+    let any = |port| {
+        [
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        ]
+    };
+    let addresses = match listen {
+        Listen::Unix(_) => Vec::new(),
+        Listen::Tcp(address) => vec![*address],
+        Listen::Port(port) => any(*port).to_vec(),
+    };
+    let mut found = addresses
+        .into_iter()
+        .filter_map(|address| orphans::listener_on(address, user));
+    // Whoever had it may have put another in its place.
+    found.find(|socket| listens_on(socket, listen))
+}
+
 fn listens_on(socket: &OwnedFd, address: &Listen) -> bool {
     if getsockopt(socket, AcceptConn) != Ok(true) {
         return false;
@@ -385,13 +438,7 @@ fn tcp(pool: &config::Pool, written: &Listen, address: SocketAddr) -> nix::Resul
         // A bare port means IPv4 as well; a given IPv6 address means what it says.
         setsockopt(&socket, Ipv6V6Only, &!matches!(written, Listen::Port(_)))?;
     }
-    let socket = match bind(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
-        // Whoever had it may have put another in its place.
-        Err(Errno::EADDRINUSE) => of_orphans(pool, address)
-            .filter(|socket| listens_on(socket, written))
-            .ok_or(Errno::EADDRINUSE)?,
-        other => other.map(|()| socket)?,
-    };
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, backlog(pool))?;
     Ok(Listener {
         socket,
@@ -483,25 +530,6 @@ pub fn control(path: Option<&Path>, before: Option<OwnedFd>) -> Result<Option<Li
         file,
         parking: None,
     }))
-}
-
-/// The socket that the workers of a master that was killed still have on an address of `pool`, with whoever waits there.
-/// A master that lives has it itself, and it is taken from no other user's processes.
-fn of_orphans(pool: &config::Pool, address: SocketAddr) -> Option<OwnedFd> {
-    let identity = pool.identity.as_ref();
-    let user = identity.map_or_else(Uid::effective, |identity| identity.uid);
-    let socket = orphans::listener_on(address, |pid, title| {
-        let is = |what: &str| title.starts_with(&format!("preforkd: {what}"));
-        if (is("pool ") || is("mold ")) && orphans::user_of(pid) == Some(user) {
-            Holder::Orphan
-        } else if is("status service") {
-            Holder::Leaving
-        } else {
-            Holder::Owner
-        }
-    })?;
-    tracing::info!("taking over {address} from the workers of a master that is dead");
-    Some(socket)
 }
 
 /// Removes a socket of this kind that nobody listens on any more.

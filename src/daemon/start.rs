@@ -90,7 +90,12 @@ fn start(
     let mut sockets: Vec<Sockets> = Vec::new();
     let mut failed = false;
     for pool in &config.pools {
-        match Sockets::open(pool, |address| listen::open(pool, address, &mut inherited)) {
+        let open = if is_successor {
+            listen::open
+        } else {
+            listen::open_at_start
+        };
+        match Sockets::open(pool, |address| open(pool, address, &mut inherited)) {
             Ok(opened) => sockets.push(opened),
             Err(error) => {
                 tracing::error!("{error}");

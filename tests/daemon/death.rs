@@ -1,18 +1,20 @@
 //! Processes that end: killed, worn out, or over their time.
 
 use std::fs::{self, File};
-use std::process::{Child, ExitStatus, Stdio};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User};
 
 use crate::support::daemon::{self, Daemon};
 use crate::support::fastcgi::{Address, KEEP_CONN, Request};
 use crate::support::load::{Load, burst_served};
 use crate::support::process::Process;
-use crate::support::setup::{PROBE, Setup, free_port};
+use crate::support::setup::{POOL_USER, PROBE, Setup, free_port, is_root};
 use crate::support::wait::{PATIENCE, until, until_some};
 
 #[test]
@@ -338,6 +340,67 @@ fn a_new_master_takes_the_port_of_one_that_was_killed() {
         return;
     }
     replace_a_killed_master(&format!("127.0.0.1:{}", free_port()), |_, _| ());
+}
+
+/// Whoever may look at a worker, and have what it has, is not its master for that.
+#[test]
+fn the_port_of_a_master_that_lives_is_left_to_it() {
+    if !is_root() {
+        return;
+    }
+    let port = free_port();
+    let pool = format!(
+        "listen = 127.0.0.1:{port}\nprocess.dumpable = yes\npm = static\npm.max_children = 1"
+    );
+    let setup = Setup::new().wsgi("probe", PROBE, &pool);
+    let configuration = setup.write();
+    let daemon = setup.start();
+    let program = daemon.folder.path("preforkd");
+    fs::copy(env!("CARGO_BIN_EXE_preforkd"), &program).expect("there is room");
+    let user = User::from_name(POOL_USER).expect("users can be looked up");
+    let user = user.expect("the pool's user exists");
+    // One that takes it serves until it is stopped.
+    let second = Command::new("/usr/bin/timeout")
+        .arg("10")
+        .arg(program)
+        .args(["-F", "-y"])
+        .arg(configuration)
+        .uid(user.uid.as_raw())
+        .gid(user.gid.as_raw())
+        .stdin(Stdio::null())
+        .output()
+        .expect("it can be started");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("Address already in use"), "{said}");
+    assert_eq!(second.status.code(), Some(78));
+}
+
+/// Its name alone makes nobody a worker.
+#[test]
+fn the_port_of_a_stranger_is_left_to_him() {
+    if !is_root() {
+        return;
+    }
+    let port = free_port();
+    let listening = format!(
+        "import socket\nend = socket.create_server(('127.0.0.1', {port}))\nprint(flush=True)\nend.accept()"
+    );
+    let user = User::from_name(POOL_USER).expect("users can be looked up");
+    let mut stranger = Next(
+        Command::new("/usr/bin/python3")
+            .arg0("preforkd: pool hello")
+            .args(["-c", &listening])
+            .uid(user.expect("the pool's user exists").uid.as_raw())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("there is a Python"),
+    );
+    let mut said = stranger.0.stdout.take().expect("it is piped");
+    said.read_exact(&mut [0]).expect("it listens");
+    let pool = format!("app = hello\nlisten = 127.0.0.1:{port}");
+    let (status, _) = Setup::new().pool("hello", &pool).refused();
+    assert_eq!(status.code(), Some(78));
+    stranger.stop();
 }
 
 fn replace_a_killed_master(listen: &str, check: impl Fn(&Daemon, &[i32])) {
