@@ -85,6 +85,8 @@ pub struct Pool {
     orders: Option<Orders>,
     /// Cleared when importing the application turned out to start threads.
     preload: bool,
+    /// What people have been told of the application.
+    advice: Vec<String>,
     /// What the last process that did not come up printed.
     last_failure: Held,
     /// How the last one that died unasked did.
@@ -193,6 +195,7 @@ impl Pool {
             mold: None,
             orders,
             preload: true,
+            advice: Vec::new(),
             last_failure: Held::default(),
             last_end: None,
             watches_listener: false,

@@ -1,43 +1,56 @@
 //! Connections that the import left open.
 //!
 //! A worker inherits them, and so do all the others: two that speak on one connection to a database hear each other's
-//! answers.
+//! answers. A database of SQLite's is broken by it.
 
-use crate::failure;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-/// Writes a line to the log about the connections of this process, if there are any.
-pub(crate) fn report(py: Python<'_>) {
+/// What a database of SQLite's begins with.
+const SQLITE: &[u8] = b"SQLite format 3\0";
+
+/// What to tell of the connections of this process, if there are any.
+pub(crate) fn advice(py: Python<'_>) -> Option<String> {
     // A process that cannot look at its descriptors has nothing to tell.
     let peers = peers(py).unwrap_or_default();
-    if !peers.is_empty() {
-        failure::say(&format!(
-            "the import left {} connection(s) open, which all workers share: {}; \
+    (!peers.is_empty()).then(|| {
+        format!(
+            "the import left {} connection(s) open, which all workers share: {}; open them when they are first needed, \
              close them in os.register_at_fork(before=...), or set wsgi.preload = no",
             peers.len(),
             peers.join(", ")
-        ));
-    }
+        )
+    })
 }
 
-/// Whom this process is connected to by streams that have an address.
+/// Whom this process is connected to by streams that have an address, and the databases that it has open as files.
 ///
-/// Pairs of sockets have none, and stay within this process; a datagram is whole whoever sends it.
+/// Pairs of sockets have no address, and stay within this process; a datagram is whole whoever sends it.
 fn peers(py: Python<'_>) -> PyResult<Vec<String>> {
     let mut peers = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
         let target = std::fs::read_link(entry.path()).unwrap_or_default();
-        let number = entry.file_name().to_string_lossy().parse::<i32>();
-        if let Ok(fd) = number
-            && target.to_string_lossy().starts_with("socket:")
-        {
+        let target = target.to_string_lossy();
+        let Ok(fd) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
+        if target.starts_with("socket:") {
             // Not connected, most likely.
             peers.extend(peer(py, fd).unwrap_or_default());
+        } else if target.starts_with('/') && is_sqlite(py, fd).unwrap_or_default() {
+            peers.push(target.into_owned());
         }
     }
     Ok(peers)
+}
+
+/// Whether the file is a database of SQLite's. It is not opened anew: closing that would take away the locks.
+fn is_sqlite(py: Python<'_>, fd: i32) -> PyResult<bool> {
+    let begin = py
+        .import("os")?
+        .call_method1("pread", (fd, SQLITE.len(), 0))?;
+    Ok(begin.extract::<&[u8]>()? == SQLITE)
 }
 
 /// The address at the other end of a stream; an error for a socket that is not connected.

@@ -13,6 +13,7 @@
 //! * [`mold`]: the process that imports the application and forks
 //! * [`loading`]: importing, warming up
 //! * [`connections`]: what the import left open
+//! * [`django`]: what only Django has
 //! * [`worker`]: what a forked process does until it leaves
 //! * [`application`]: one request from its parameters to its end
 //! * [`environ`], [`mount`]: the dictionary that the application gets
@@ -30,6 +31,7 @@ mod api;
 mod application;
 mod body;
 mod connections;
+mod django;
 mod dump;
 mod environ;
 mod failure;

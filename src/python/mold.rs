@@ -7,7 +7,7 @@
 //! its interpreter anew, and each worker imports the application by itself.
 
 use crate::worker::{Birth, Inheritance, live};
-use crate::{connections, failure, loading, stray};
+use crate::{connections, django, failure, loading, stray};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -27,6 +27,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a thread may take to end.
+const LINGERING: Duration = Duration::from_millis(100);
 
 /// Does what the master says over descriptor 3, and never returns.
 #[pyfunction]
@@ -97,13 +102,19 @@ fn run(py: Python<'_>) -> PyResult<()> {
         // A handler of the application's would not survive the fork, and Python would not know. Nor may the mold ignore
         // what ends it, or the deaths of its children, which it has to wait for.
         default_signals(py)?;
+        django::close_connections(py);
         application = Some(loaded);
     }
-    if thread_count() > 1 {
+    if !is_single_threaded(py) {
         return start_over(py, &given, settings.preload, &environment);
     }
     let channel = given.channel;
     drop((given.module, given.folder));
+    if settings.worker.capacity > 1
+        && let Some(text) = django::advice(py)
+    {
+        channel.send(&FromMold::Advice { text }.encode(), &[])?;
+    }
     gc.call_method0("freeze")?;
     channel.send(&FromMold::Ready.encode(), &[])?;
     let inheritance = Inheritance {
@@ -248,8 +259,10 @@ fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult
         // SAFETY: as before the fork, whose other side this is.
         unsafe { ffi::PyOS_AfterFork_Parent() };
         // Not before: hooks of the application's may have closed them for the fork.
-        if std::mem::take(&mut looks) {
-            connections::report(py);
+        if std::mem::take(&mut looks)
+            && let Some(text) = connections::advice(py)
+        {
+            tell(&channel, &FromMold::Advice { text })?;
         }
         let made = made.unwrap_or_else(|error| {
             failure::say(&format!("cannot fork: {error}"));
@@ -334,6 +347,19 @@ fn start_over(
         ),
     )?;
     Ok(())
+}
+
+/// Whether this is the only thread, once those that are ending have ended: who waits for a thread of Python's is told so
+/// a moment before the kernel has taken it away.
+fn is_single_threaded(py: Python<'_>) -> bool {
+    let deadline = Instant::now() + LINGERING;
+    loop {
+        let is_single = thread_count() == 1;
+        if is_single || Instant::now() > deadline {
+            return is_single;
+        }
+        py.detach(|| sleep(Duration::from_millis(1)));
+    }
 }
 
 /// The names of the threads besides this one: Python's where Python knows them, else the kernel's.

@@ -5,7 +5,7 @@
 
 use crate::api::{self, Place};
 use crate::application::Wsgi;
-use crate::{failure, loading, stray};
+use crate::{django, failure, loading, stray};
 use nix::libc;
 use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
 use preforkd_sys::channel::Channel;
@@ -121,7 +121,15 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
     enliven(py).map_err(Failed::Application)?;
     let mut application = match application {
         Some(application) => application,
-        None => loading::load(py, &settings).map_err(Failed::Application)?,
+        None => {
+            let loaded = loading::load(py, &settings).map_err(Failed::Application)?;
+            if settings.worker.capacity > 1
+                && let Some(text) = django::advice(py)
+            {
+                control.send(&FromWorker::Advice { text }.encode(), &[])?;
+            }
+            loaded
+        }
     };
     let equipment = Equipment {
         control,

@@ -17,7 +17,7 @@ use thiserror::Error;
 ///
 /// A mold's first message says it. That both sides have the same number proves that they understand each other, and
 /// nothing more: not that they are of one release.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// The descriptor at which a mold has its channel to the master.
 pub const CONTROL_FD: i32 = 3;
@@ -94,6 +94,11 @@ pub enum FromWorker {
         /// What is.
         text: String,
     },
+    /// As [`FromMold::Advice`], where each worker imports the application.
+    Advice {
+        /// The line.
+        text: String,
+    },
 }
 
 /// A request that takes long. The texts are as they came.
@@ -164,6 +169,10 @@ impl FromWorker {
                 to.byte(11);
                 to.cut_text(text);
             }
+            Self::Advice { text } => {
+                to.byte(12);
+                to.cut_text(text);
+            }
         }
         to.0
     }
@@ -187,6 +196,7 @@ impl FromWorker {
             6 => Self::Occupied,
             10 => Self::Started { pid: from.small()? },
             11 => Self::Trouble { text: from.text()? },
+            12 => Self::Advice { text: from.text()? },
             _ => return Err(Malformed),
         };
         from.end(message)
@@ -305,6 +315,11 @@ pub enum FromMold {
         /// Why.
         why: String,
     },
+    /// The application does what is not good with several workers: a line for people.
+    Advice {
+        /// The line.
+        text: String,
+    },
 }
 
 impl ToMold {
@@ -416,6 +431,10 @@ impl FromMold {
                 to.byte(wire::UNFIT);
                 to.cut_text(why);
             }
+            Self::Advice { text } => {
+                to.byte(6);
+                to.cut_text(text);
+            }
         }
         to.0
     }
@@ -438,6 +457,7 @@ impl FromMold {
                 slot: from.small()?,
             },
             wire::UNFIT => Self::Unfit { why: from.text()? },
+            6 => Self::Advice { text: from.text()? },
             _ => return Err(Malformed),
         };
         from.end(message)
@@ -508,6 +528,7 @@ mod tests {
             FromMold::Unfit {
                 why: "threads".into(),
             },
+            FromMold::Advice { text: "é".into() },
         ] {
             assert_eq!(FromMold::decode(&message.encode()), Ok(message));
         }
@@ -529,6 +550,7 @@ mod tests {
             FromWorker::Note {
                 text: "ünklar".into(),
             },
+            FromWorker::Advice { text: "é".into() },
         ] {
             assert_eq!(FromWorker::decode(&message.encode()), Ok(message));
         }

@@ -33,6 +33,7 @@ mod reload;
 mod scaling;
 mod servers;
 mod slowlog;
+mod state;
 mod status;
 mod status_service;
 mod support;

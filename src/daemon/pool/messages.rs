@@ -20,6 +20,9 @@ use std::io;
 /// Messages taken from one process at one time, so that one that never stops keeps the master from nobody.
 const MESSAGES: usize = 300;
 
+/// Pieces of advice that are told in one generation; an application has no use for more.
+const MAX_ADVICE: usize = 8;
+
 /// What there is on a channel.
 enum Heard<Message> {
     Nothing,
@@ -137,6 +140,7 @@ impl Pool {
                         Group::led_by(leader, parent)
                     });
                 }
+                FromWorker::Advice { text } => self.advise(text),
                 FromWorker::Trouble { text } => {
                     // Once, since what is alive can go on for as long as it is read from.
                     if !std::mem::replace(&mut drained, true) {
@@ -229,6 +233,7 @@ impl Pool {
                     self.preload = false;
                 }
                 FromMold::Unfit { why } => self.forgo_mold(&why),
+                FromMold::Advice { text } => self.advise(text),
                 FromMold::SpawnFailed { slot } => {
                     if let Some(Some(process)) = self.workers.get(slot as usize)
                         && process.spawned.pid.is_none()
@@ -259,6 +264,14 @@ impl Pool {
         // Without anybody who comes, nobody else is going to.
         self.decided |= matches!(self.config.limits.mode, Mode::Ondemand { .. });
         self.on(Event::MoldUnfit);
+    }
+
+    /// Once a generation: workers that import the application by themselves find the same each.
+    fn advise(&mut self, text: String) {
+        if self.advice.len() < MAX_ADVICE && !self.advice.contains(&text) {
+            tracing::warn!("[pool {}] {}", self.config.name, visible(&text));
+            self.advice.push(text);
+        }
     }
 
     fn set_up_mold(&self, common: &Common) {

@@ -11,12 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::{Pid, Uid, User};
+use nix::unistd::Pid;
 
 use super::client::Client;
 use super::table::Server;
 use crate::support::daemon::Daemon;
-use crate::support::setup::{Folder, POOL_USER, free_port};
+use crate::support::setup::{Folder, as_pool_user, free_port};
 use crate::support::wait::until;
 
 /// A web server that still waits for connections that its clients keep is not waited for any longer.
@@ -186,15 +186,6 @@ fn make_certificate(folder: &Folder) {
     // A private key of this test alone, for whoever the server runs as.
     fs::set_permissions(folder.path("site.key"), Permissions::from_mode(0o644))
         .expect("it is ours");
-}
-
-fn as_pool_user(command: &mut Command) {
-    if Uid::effective().is_root() {
-        let user = User::from_name(POOL_USER)
-            .expect("users can be looked up")
-            .expect("the pool's user exists");
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
 }
 
 impl Drop for Front<'_> {

@@ -103,7 +103,11 @@ impl Browser {
                 .next()
                 .and_then(|pair| pair.split_once('='))
             {
-                self.cookies.insert(name.into(), value.into());
+                if cookie.contains("Max-Age=0") {
+                    self.cookies.remove(name);
+                } else {
+                    self.cookies.insert(name.into(), value.into());
+                }
             }
         }
         Ok(page)

@@ -7,6 +7,7 @@
 //! * [`load`]: many clients at once
 //! * [`http`]: a browser, as far as the site needs one
 //! * [`nginx`], [`site`]: a real nginx, the real Django site
+//! * [`stores`]: a real PostgreSQL, a real memcached
 //! * [`php_fpm`]: the real php-fpm, to compare with
 //! * [`wait`]: waiting for a state, with a deadline
 
@@ -19,4 +20,5 @@ pub mod php_fpm;
 pub mod process;
 pub mod setup;
 pub mod site;
+pub mod stores;
 pub mod wait;

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -194,6 +195,16 @@ fn ownership() -> String {
     format!(
         "user = {POOL_USER}\ngroup = {group}\nlisten.owner = {POOL_USER}\nlisten.group = {group}\n"
     )
+}
+
+/// Has a command run as the pool's user.
+pub fn as_pool_user(command: &mut Command) {
+    if Uid::effective().is_root() {
+        let user = User::from_name(POOL_USER)
+            .expect("users can be looked up")
+            .expect("the pool's user exists");
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
 }
 
 /// The interpreter of the tests' virtual environment if there is one, else the system's.

@@ -1,15 +1,12 @@
 //! The real Django site, the one that the project ships for trying it, in a pool behind a real nginx.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-
-use nix::unistd::{Uid, User};
 
 use super::daemon::Daemon;
 use super::http::Browser;
 use super::nginx::Nginx;
-use super::setup::{POOL_USER, Setup};
+use super::setup::{Setup, as_pool_user};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/try/site");
 
@@ -24,9 +21,30 @@ pub struct Site {
     pub daemon: Daemon,
 }
 
+/// What a case has otherwise than the site as it is.
+#[derive(Debug, Default)]
+pub struct Variant<'a> {
+    /// Lines of Python behind those of the site's settings.
+    pub settings: &'a str,
+    /// Modules in the package `tour` besides the site's.
+    pub modules: &'a [(&'a str, &'a str)],
+    /// Lines of the pool.
+    pub pool: &'a str,
+}
+
 impl Site {
     /// Starts the site as pool `tour`, with these lines added to the pool's.
-    pub fn start(lines: &str) -> Site {
+    #[track_caller]
+    pub fn start(pool: &str) -> Site {
+        Site::vary(&Variant {
+            pool,
+            ..Variant::default()
+        })
+    }
+
+    /// Starts a variant of it.
+    #[track_caller]
+    pub fn vary(variant: &Variant) -> Site {
         let venv = std::env::var_os("PREFORKD_TEST_VENV")
             .expect("PREFORKD_TEST_VENV names a virtual environment with Django; tests/run.sh makes it and sets this");
         let python = Path::new(&venv).join("bin/python3");
@@ -38,29 +56,37 @@ impl Site {
             .status()
             .expect("cp runs");
         assert!(copied.success(), "the site cannot be copied");
-        let state = setup.folder.writable("var");
-
-        let mut prepare = Command::new(python);
-        prepare
-            .args(["manage.py", "prepare"])
-            .current_dir(&site)
-            .env("TOUR_STATE", &state)
-            .env("TOUR_PASSWORD", PASSWORD);
-        if Uid::effective().is_root() {
-            let user = User::from_name(POOL_USER)
-                .expect("users can be looked up")
-                .expect("the pool's user exists");
-            prepare.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        let settings = format!("from .settings import *\n{}", variant.settings);
+        setup.folder.write("site/tour/variant.py", &settings);
+        for (name, text) in variant.modules {
+            setup.folder.write(&format!("site/tour/{name}.py"), text);
         }
-        assert!(
-            prepare.status().expect("the interpreter runs").success(),
-            "the site cannot be prepared"
-        );
+        let state = setup.folder.writable("var");
+        let statics = setup.folder.writable("static");
+
+        let manage = |arguments: &[&str]| {
+            let mut manage = Command::new(&python);
+            manage
+                .arg("manage.py")
+                .args(arguments)
+                .current_dir(&site)
+                .env("DJANGO_SETTINGS_MODULE", "tour.variant")
+                .env("TOUR_STATE", &state)
+                .env("TOUR_STATIC", &statics)
+                .env("TOUR_PASSWORD", PASSWORD);
+            as_pool_user(&mut manage);
+            let done = manage.status().expect("the interpreter runs");
+            assert!(done.success(), "the site can be prepared: {arguments:?}");
+        };
+        manage(&["prepare"]);
         setup.folder.write("run/.made", "");
 
         let pool = "listen = @DIR@/run/tour.sock\nwsgi = tour.wsgi\npython = @PYTHON@\npythonpath[] = @DIR@/site\n\
-                    chdir = @DIR@/site\nenv[TOUR_STATE] = @DIR@/var\nwsgi.warmup[] = /\ncatch_workers_output = yes\n";
-        let daemon = setup.pool("tour", &format!("{pool}{lines}")).start();
+                    chdir = @DIR@/site\nenv[DJANGO_SETTINGS_MODULE] = tour.variant\nenv[TOUR_STATE] = @DIR@/var\n\
+                    wsgi.warmup[] = /\ncatch_workers_output = yes\n";
+        let daemon = setup
+            .pool("tour", &format!("{pool}{}", variant.pool))
+            .start();
         let nginx = Nginx::start(&daemon.folder);
         Site { nginx, daemon }
     }
