@@ -1,6 +1,6 @@
 //! The server side of a connection: bytes in, events out.
 //!
-//! One request at a time: `Idle → Params → Body → Answering → Idle`. The caller reads from the socket into
+//! One request at a time: `Idle → Params → Body → Answering → Idle`, or, given up, `Aborted → Idle`. The caller reads from the socket into
 //! [`Receiver::space`], tells how much came, and takes events until there is none. Whatever the split of the bytes, the
 //! events are the same, but for how the body is cut.
 //!
@@ -68,7 +68,7 @@ pub enum Event {
     Body(Range<usize>),
     /// The body is complete.
     BodyEnd,
-    /// The web server gave the request up (`FCGI_ABORT_REQUEST`).
+    /// The web server gave the request up (`FCGI_ABORT_REQUEST`). Nothing else comes until [`Receiver::finish`].
     Abort,
     /// Records to be sent as they are; they concern something else than the request. `close` asks to close after them.
     Reply {
@@ -96,6 +96,7 @@ enum Phase {
     Params,
     Body,
     Answering,
+    Aborted,
 }
 
 /// The assembler of one connection's requests.
@@ -172,8 +173,12 @@ impl Receiver {
         self.phase == Phase::Idle && self.intake.is_idle()
     }
 
-    /// Whether the next record after the body that has been read gives the request up. Does not go on to what follows.
+    /// Whether the request has been given up, or the next record after the body that has been read does so. Does not go on
+    /// to what follows.
     pub fn is_aborted(&mut self) -> bool {
+        if self.phase == Phase::Aborted {
+            return true;
+        }
         if self.phase != Phase::Answering || self.intake.current().is_some() {
             return false;
         }
@@ -196,7 +201,8 @@ impl Receiver {
         matches!(self.phase, Phase::Idle | Phase::Answering) && self.intake.is_exhausted()
     }
 
-    /// The answer has been sent; to be called after [`Event::BodyEnd`], before the next request on the connection.
+    /// The answer has been sent; to be called after [`Event::BodyEnd`] or [`Event::Abort`], before the next request on the
+    /// connection.
     pub fn finish(&mut self) {
         self.phase = Phase::Idle;
     }
@@ -210,7 +216,7 @@ impl Receiver {
         reason = "an iterator would borrow the buffer that has to be filled between two calls"
     )]
     pub fn next(&mut self) -> Result<Option<Event>, Error> {
-        loop {
+        while self.phase != Phase::Aborted {
             let Some(record) = self.intake.current() else {
                 let Some(header) = self.intake.peek() else {
                     return Ok(None);
@@ -235,6 +241,7 @@ impl Receiver {
                 return Ok(Some(event));
             }
         }
+        Ok(None)
     }
 
     /// Of a filter's streams, the headers are passed on, too.
@@ -307,7 +314,11 @@ impl Receiver {
                 records: record::unknown_type(unknown).to_vec(),
                 close: false,
             })),
-            kind::ABORT_REQUEST => Ok(complete.then_some(Event::Abort)),
+            kind::ABORT_REQUEST if complete => {
+                self.phase = Phase::Aborted;
+                Ok(Some(Event::Abort))
+            }
+            kind::ABORT_REQUEST => Ok(None),
             kind::PARAMS if record.content == 0 => {
                 self.params
                     .check(self.limits.pairs, self.limits.name)

@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use preforkd_fastcgi::pairs::Params;
 use preforkd_fastcgi::receiver::{Error as WireError, Event, Head, Receiver};
+use preforkd_fastcgi::record::ProtocolStatus;
 use preforkd_fastcgi::response::Response;
 use preforkd_sys::parking::{self, Arrived, Parking};
 use std::io;
@@ -200,8 +201,19 @@ impl Exchange {
                     }
                     continue;
                 }
-                // It was given up before it was whole. What the web server still has to say of it nobody wants.
-                Some(Event::Abort) => return Ok(Next::Closed),
+                // Before it was whole.
+                Some(Event::Abort) => {
+                    let Head { id, keep, .. } = self.receiver.head();
+                    self.response.begin(id);
+                    self.response.end(0, ProtocolStatus::Complete);
+                    self.send_replies(&mut deadline)?;
+                    self.receiver.finish();
+                    if !keep {
+                        return Ok(Next::Closed);
+                    }
+                    begun = true;
+                    continue;
+                }
                 Some(Event::Body(_) | Event::BodyEnd) => {
                     unreachable!("the parameters come before the body")
                 }
@@ -335,6 +347,9 @@ impl Exchange {
 
     /// Takes the next piece of the body out of what has been received; false when more must be received first.
     fn next_piece(&mut self) -> Result<bool> {
+        if self.receiver.is_aborted() {
+            return Err(Error::Gone);
+        }
         match self.receiver.next()? {
             Some(Event::Body(range)) => self.piece = range,
             Some(Event::BodyEnd) => {}

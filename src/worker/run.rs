@@ -372,7 +372,8 @@ impl Worker {
         loop {
             let now = match self.exchange().next_request() {
                 Ok(Next::Request(_)) if self.is_abandoned() => {
-                    self.keeps = false;
+                    // The web server may have given up the request alone.
+                    self.keeps = self.exchange().finish();
                     clock::now()
                 }
                 Ok(Next::Request(head)) => self.respond(application, head.id),

@@ -95,6 +95,13 @@ const UNNOTICED: May = May {
     recover: None,
 };
 
+impl Disturbance {
+    /// Whether it kills nothing, and nobody is to notice it.
+    pub fn is_unnoticed(&self) -> bool {
+        (self.may.lose, self.may.recover) == (0, None)
+    }
+}
+
 /// What costs a process its life, and its request.
 const KILLING: May = May {
     lose: 1,

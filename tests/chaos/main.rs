@@ -110,6 +110,7 @@ fn run(arguments: Arguments) -> io::Result<bool> {
         })?);
     }
     print(&rows);
+    print_sum(&rows);
     let complaints: Vec<String> = rows.iter().flat_map(Row::complaints).collect();
     for complaint in &complaints {
         eprintln!("{complaint}");
@@ -237,4 +238,18 @@ fn print(rows: &[Row]) {
             row.ledger.slowest.as_millis(),
         );
     }
+}
+
+/// Adds up what nobody may notice.
+fn print_sum(rows: &[Row]) {
+    let rows = || rows.iter().filter(|row| row.disturbance.is_unnoticed());
+    let requests: usize = rows().map(|row| row.ledger.requests).sum();
+    let lost: usize = rows().map(|row| row.ledger.losses.len()).sum();
+    let twice: usize = rows().map(|row| row.ledger.twice.len()).sum();
+    let slowest = rows().map(|row| row.ledger.slowest).max();
+    println!(
+        "\n{requests} requests during the {} kinds that kill nothing: {lost} lost, {twice} served twice, the slowest {} ms",
+        rows().count(),
+        slowest.unwrap_or_default().as_millis()
+    );
 }

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::support::daemon::Daemon;
 use crate::support::fastcgi::{
     ABORT_REQUEST, Address, Connection, END_REQUEST, GET_VALUES, GET_VALUES_RESULT, KEEP_CONN,
-    PARAMS, RESPONDER, Request, STDIN, begin, record,
+    PARAMS, RESPONDER, Request, STDIN, STDOUT, begin, record,
 };
 use crate::support::setup::{PROBE, Setup};
 use crate::support::wait::until;
@@ -92,7 +92,12 @@ fn a_request_given_up_in_its_parameters_holds_no_worker() {
     ];
     giving_up.send(&records.concat()).expect("it is open");
     leaves_the_worker_to_others(&address);
-    giving_up.expect_end().expect("it is closed");
+    // The specification, 5.4.
+    let end = giving_up.record().expect("it is answered");
+    assert_eq!((end.kind, end.id), (STDOUT, 1));
+    let end = giving_up.record().expect("it is answered");
+    assert_eq!((end.kind, end.id), (END_REQUEST, 1));
+    assert!(ask(&mut giving_up, "/after").contains("/after"));
 }
 
 /// The answer is complete, but not the body that nobody read: what comes there is answered before the next request.

@@ -46,7 +46,10 @@ fn feed(bytes: &[u8], sizes: &[usize]) -> Seen {
                     seen.ends += 1;
                     receiver.finish();
                 }
-                Ok(Some(Event::Abort)) => seen.aborts += 1,
+                Ok(Some(Event::Abort)) => {
+                    seen.aborts += 1;
+                    receiver.finish();
+                }
                 Ok(Some(Event::Reply { records, .. })) => seen.replies.extend(records),
                 Err(error) => {
                     seen.error = Some(error);
@@ -185,6 +188,25 @@ fn nobody_else_can_go_on_before_the_padding_has_come() {
         assert_eq!(receiver.is_exhausted(), expected);
         assert!(receiver.is_idle());
     }
+}
+
+#[test]
+fn nothing_is_taken_of_what_follows_a_request_that_is_given_up() {
+    let mut receiver = Receiver::new(Limits::default(), 5);
+    let given_up = request(1, b"\x01\x01AB", b"body", 9, 0);
+    let end = record(kind::STDIN, 1, b"", 0);
+    let mut bytes = given_up[..given_up.len() - end.len()].to_vec();
+    bytes.extend(record(kind::ABORT_REQUEST, 1, b"", 3));
+    bytes.extend(request(1, b"\x01\x01CD", b"", 9, 0));
+    receiver.space()[..bytes.len()].copy_from_slice(&bytes);
+    receiver.filled(bytes.len());
+    while receiver.next() != Ok(Some(Event::Abort)) {}
+    assert!(receiver.is_aborted() && !receiver.body_complete());
+    assert_eq!(receiver.next(), Ok(None));
+    receiver.finish();
+    assert!(!receiver.is_aborted());
+    assert_eq!(receiver.next(), Ok(Some(Event::Request)));
+    assert_eq!(receiver.params().as_bytes(), b"\x01\x01CD");
 }
 
 #[test]

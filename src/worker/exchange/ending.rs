@@ -34,6 +34,11 @@ impl Exchange {
     /// was sent for a whole one. Caddy, and nginx where it does not buffer, think nothing of an answer that just stops,
     /// so the last that they get is no FastCGI.
     pub fn abort(&mut self) {
+        // A web server that has given it up takes nothing for a whole answer, and may go on with the connection.
+        if self.receiver.is_aborted() {
+            self.stage = Stage::Broken;
+            return;
+        }
         if let Some(watch) = &self.watch {
             watch.claim();
         }
@@ -94,14 +99,14 @@ impl Exchange {
     /// After the application: makes the connection ready for the next request, if it is to be kept.
     /// Returns whether it is.
     pub fn finish(&mut self) -> bool {
-        if self.stage != Stage::Ended {
-            return false;
-        }
         let keep = self.receiver.head().keep;
         let mut deadline = Deadline::new(LINGER, "the rest of the request's body");
-        let usable = self
-            .discard_body(keep, &mut deadline)
-            .and_then(|()| self.send_replies(&mut deadline));
+        let usable = match self.stage {
+            Stage::Ended => self.discard_body(keep, &mut deadline),
+            Stage::Open | Stage::Broken if self.receiver.is_aborted() => self.end_given_up(),
+            Stage::Waiting | Stage::Open | Stage::Parted | Stage::Broken => Err(Error::Gone),
+        };
+        let usable = usable.and_then(|()| self.send_replies(&mut deadline));
         if usable.is_err() || !keep {
             return false;
         }
@@ -111,14 +116,27 @@ impl Exchange {
         true
     }
 
+    /// Ends a request that the web server has given up, which still waits for that (specification, 5.4).
+    fn end_given_up(&mut self) -> Result<()> {
+        // What began to be sent has to come to its end, and of a file it cannot.
+        if self.response.owed() > 0 {
+            return Err(Error::Gone);
+        }
+        self.response.end(0, ProtocolStatus::Complete);
+        Ok(())
+    }
+
     /// Reads what is left of the body: needed before the next request, and before a close, since closing with unread
     /// bytes resets a TCP connection and may cost the peer the end of the answer.
     fn discard_body(&mut self, keep: bool, deadline: &mut Deadline) -> Result<()> {
         let mut told = keep;
-        while !self.receiver.body_complete() {
+        while !self.receiver.body_complete() && !self.receiver.is_aborted() {
             self.piece = 0..0;
-            if self.next_piece()? {
-                continue;
+            match self.next_piece() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(_) if self.receiver.is_aborted() => return Ok(()),
+                Err(error) => return Err(error),
             }
             if !told {
                 told = true;

@@ -52,7 +52,10 @@ fn feed(bytes: &[u8], size: usize) -> Seen {
                 receiver.is_aborted();
                 receiver.finish();
             }
-            Ok(Some(Event::Abort)) => seen.aborts += 1,
+            Ok(Some(Event::Abort)) => {
+                seen.aborts += 1;
+                receiver.finish();
+            }
             Ok(Some(Event::Reply { records, .. })) => {
                 // An answer is not much larger than what it answers.
                 assert!(records.len() <= 1024);
