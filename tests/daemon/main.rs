@@ -11,6 +11,7 @@ mod configuration;
 mod daemonize;
 mod death;
 mod distrust;
+mod django;
 mod files;
 mod flask;
 mod hello;

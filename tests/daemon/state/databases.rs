@@ -120,6 +120,7 @@ fn workers_of_a_django_site_share_no_cache_connection() {
         settings: &settings,
         modules: &[("pages", &uses), ("keeps", keeps)],
         pool: POOL,
+        ..Variant::default()
     });
     site.daemon.wait_for_line(LOADED);
     assert!(servers.iter().all(|server| server.stat("curr_items") > 0));

@@ -21,6 +21,7 @@ fn site(settings: &str, pool: &str) -> Site {
         settings: &format!("{SETTINGS}{settings}"),
         modules: &[("pages", PAGES)],
         pool,
+        ..Variant::default()
     })
 }
 

@@ -7,6 +7,11 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use super::wait::PATIENCE;
 
+const URL_ENCODED: &str = "application/x-www-form-urlencoded";
+
+/// What stands between the parts of a form with files, and in no part.
+const BOUNDARY: &str = "----------boundary-of-the-form";
+
 /// A browser that looks at one site.
 #[derive(Clone, Debug)]
 pub struct Browser {
@@ -43,7 +48,7 @@ impl Browser {
 
     /// Asks for a page.
     pub fn get(&mut self, path: &str) -> io::Result<Page> {
-        self.ask("GET", path, "")
+        self.ask("GET", path, URL_ENCODED, "")
     }
 
     /// Sends a form, with Django's token against forgery from the cookie.
@@ -63,10 +68,39 @@ impl Browser {
                 .collect();
             write!(form, "&{name}={value}").expect("a string takes all");
         }
-        self.ask("POST", path, &form)
+        self.ask("POST", path, URL_ENCODED, &form)
     }
 
-    fn ask(&mut self, method: &str, path: &str, form: &str) -> io::Result<Page> {
+    /// Sends a form with files: each a field, a name and the content.
+    pub fn upload(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+        files: &[(&str, &str, &str)],
+    ) -> io::Result<Page> {
+        let token = self.cookies.get("csrftoken").cloned().unwrap_or_default();
+        let mut form = String::new();
+        for (name, value) in [("csrfmiddlewaretoken", &token[..])].iter().chain(fields) {
+            write!(
+                form,
+                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            )
+            .expect("a string takes all");
+        }
+        for (name, file, content) in files {
+            write!(
+                form,
+                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{file}\"\r\n\
+                 Content-Type: application/octet-stream\r\n\r\n{content}\r\n"
+            )
+            .expect("a string takes all");
+        }
+        form += &format!("--{BOUNDARY}--\r\n");
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        self.ask("POST", path, &kind, &form)
+    }
+
+    fn ask(&mut self, method: &str, path: &str, kind: &str, form: &str) -> io::Result<Page> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let host = format!("127.0.0.1:{}", self.port);
@@ -81,10 +115,7 @@ impl Browser {
             request += &format!("Cookie: {}\r\n", cookies.join("; "));
         }
         if method == "POST" {
-            request += &format!(
-                "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n",
-                form.len()
-            );
+            request += &format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", form.len());
         }
         request += "\r\n";
         request += form;

@@ -28,6 +28,8 @@ pub struct Variant<'a> {
     pub settings: &'a str,
     /// Modules in the package `tour` besides the site's.
     pub modules: &'a [(&'a str, &'a str)],
+    /// Commands of the site's `manage.py`, before it starts.
+    pub commands: &'a [&'a [&'a str]],
     /// Lines of the pool.
     pub pool: &'a str,
 }
@@ -79,6 +81,9 @@ impl Site {
             assert!(done.success(), "the site can be prepared: {arguments:?}");
         };
         manage(&["prepare"]);
+        for command in variant.commands {
+            manage(command);
+        }
         setup.folder.write("run/.made", "");
 
         let pool = "listen = @DIR@/run/tour.sock\nwsgi = tour.wsgi\npython = @PYTHON@\npythonpath[] = @DIR@/site\n\

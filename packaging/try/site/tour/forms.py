@@ -10,5 +10,5 @@ class EntryForm(forms.ModelForm):
 
     class Meta:
         model = Entry
-        fields = ["name", "text"]
+        fields = ["name", "text", "attachment"]
         widgets = {"text": forms.Textarea(attrs={"rows": 3})}

@@ -8,6 +8,7 @@ class Entry(models.Model):
 
     name = models.CharField(max_length=60)
     text = models.TextField(max_length=500)
+    attachment = models.FileField(upload_to="attachments", blank=True)
     written = models.DateTimeField(auto_now_add=True)
     worker = models.PositiveIntegerField(help_text="pid of the worker that stored it")
 

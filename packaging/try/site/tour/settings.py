@@ -82,6 +82,9 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "account"
 LOGOUT_REDIRECT_URL = "home"
 
+# Uploads. A view hands them out, as attachments: what visitors send is not to run in other visitors' browsers.
+MEDIA_ROOT = STATE / "media"
+
 STATIC_URL = "static/"
 STATIC_ROOT = os.environ.get("TOUR_STATIC")
 USE_TZ = True

@@ -9,6 +9,8 @@ from . import views
 urlpatterns = [
     path("", views.home, name="home"),
     path("guestbook/", views.guestbook, name="guestbook"),
+    path("guestbook/several/", views.guestbook_several, name="guestbook_several"),
+    path("guestbook/<int:entry>/attachment", views.attachment, name="attachment"),
     path("counter/", views.counter, name="counter"),
     path("counter/reset/", views.counter_reset, name="counter_reset"),
     path("account/", views.account, name="account"),

@@ -5,8 +5,9 @@ import time
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse, HttpResponseBadRequest
-from django.shortcuts import redirect, render
+from django.db import transaction
+from django.http import FileResponse, Http404, HttpResponse, HttpResponseBadRequest
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
@@ -24,7 +25,7 @@ def home(request):
 
 def guestbook(request):
     """List the newest entries; store a new one."""
-    form = EntryForm(request.POST or None)
+    form = EntryForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         entry = form.save(commit=False)
         entry.worker = os.getpid()
@@ -33,6 +34,34 @@ def guestbook(request):
         return redirect("guestbook")
     context = {"form": form, "entries": Entry.objects.all()[:20], "total": Entry.objects.count()}
     return render(request, "tour/guestbook.html", context)
+
+
+@require_POST
+def guestbook_several(request):
+    """Store an entry for each line, which is `name: text`; all of them, or none."""
+    lines = request.POST.get("lines", "").splitlines()
+    try:
+        with transaction.atomic():
+            for number, line in enumerate(lines, 1):
+                name, _, text = line.partition(":")
+                form = EntryForm({"name": name.strip(), "text": text.strip()})
+                if not form.is_valid():
+                    raise ValueError(f"Nothing was stored: line {number} is not a name, a colon and a text.")
+                form.instance.worker = os.getpid()
+                form.save()
+    except ValueError as mistake:
+        messages.error(request, str(mistake))
+    else:
+        messages.success(request, f"Stored {len(lines)}.")
+    return redirect("guestbook")
+
+
+def attachment(request, entry):
+    """Hand out the file that came with an entry."""
+    file = get_object_or_404(Entry, pk=entry).attachment
+    if not file:
+        raise Http404
+    return FileResponse(file.open("rb"), as_attachment=True)
 
 
 @never_cache
