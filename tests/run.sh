@@ -23,7 +23,7 @@ if [[ ${1-} != --installed ]]; then
     lighttpd=lighttpd lighttpd-mod-openssl apache2=apache2-bin libapache2-mod-fcgid caddy=caddy \
     haproxy=haproxy h2o=h2o cgi-fcgi=libfcgi-bin openssl=openssl php-fpm8.2=php8.2-fpm php-cgi8.2=php8.2-cgi \
     libfcgi-dev libfcgi-perl go=golang-go postgresql memcached=memcached mmdebstrap=mmdebstrap \
-    unshare=util-linux dpkg-deb=dpkg
+    unshare=util-linux ip=iproute2 dpkg-deb=dpkg
   exec packaging/try/rust.sh tests/run.sh --installed
 fi
 

@@ -3,12 +3,14 @@
 //! A socket that systemd passed is used for the pool that listens on its address. Any other is bound here: a Unix
 //! socket with its permissions from the first moment on, and only after nobody was found to listen on its path.
 
+mod connections;
+
 use crate::config::{self, Acl, Listen};
 use crate::pool::Place;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open as open_file};
 use nix::libc;
-use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, PeerCredentials, ReuseAddr, TcpNoDelay};
+use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, PeerCredentials, ReuseAddr};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect,
     getsockname, getsockopt, listen, setsockopt, socket,
@@ -337,9 +339,7 @@ pub fn open(
     };
     fcntl(listener.socket(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system)?;
     if !matches!(listen, Listen::Unix(_)) {
-        // Connections inherit it. Each write of an answer is a whole piece of it, which otherwise waits until the peer
-        // has acknowledged the piece before: 40 ms on Linux.
-        setsockopt(listener.socket(), TcpNoDelay, &true).map_err(system)?;
+        connections::prepare(listener.socket()).map_err(system)?;
     }
     Ok(listener)
 }

@@ -15,6 +15,7 @@ mod django;
 mod files;
 mod flask;
 mod hello;
+mod hosts;
 mod isolation;
 mod kept;
 mod lifecycle;

@@ -33,8 +33,8 @@ pub struct Daemon {
     _turn: Turn,
 }
 
-/// Cases that measure time run alone, the others beside each other. A case therefore has one daemon at a time: waiting
-/// for a second turn while somebody waits to be alone would never end.
+/// Cases that measure time run alone, the others beside each other. A case therefore has one turn, however many daemons:
+/// waiting for a second one while somebody waits to be alone would never end.
 static TURNS: RwLock<()> = RwLock::new(());
 
 /// Leave to run a daemon. A failed case gives its turn back as well as any.
@@ -42,6 +42,8 @@ static TURNS: RwLock<()> = RwLock::new(());
 pub enum Turn {
     Shared(#[expect(dead_code, reason = "held for its lifetime")] RwLockReadGuard<'static, ()>),
     Alone(#[expect(dead_code, reason = "held for its lifetime")] RwLockWriteGuard<'static, ()>),
+    /// Another daemon of the same case has it.
+    OfTheCase,
 }
 
 impl Turn {

@@ -72,13 +72,21 @@ impl Nginx {
         });
         Nginx { child, port }
     }
+
+    /// Has it read its configuration anew, which it does while it serves.
+    pub fn reload(&self) {
+        kill(self.pid(), Signal::SIGHUP).expect("it runs");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().expect("a pid is positive"))
+    }
 }
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("a pid is positive"));
         // It may have ended already.
-        let _ = kill(pid, Signal::SIGTERM);
+        let _ = kill(self.pid(), Signal::SIGTERM);
         let deadline = Instant::now() + Duration::from_secs(5);
         while self.child.try_wait().expect("it is our child").is_none() {
             if Instant::now() > deadline {

@@ -138,6 +138,12 @@ impl Setup {
         self.launch(Turn::alone()).ready()
     }
 
+    /// The same in the turn of another daemon of the same case.
+    #[track_caller]
+    pub fn start_beside(self, _other: &Daemon) -> Daemon {
+        self.launch(Turn::OfTheCase).ready()
+    }
+
     /// Starts the daemon, which is expected to refuse, and waits for its end.
     #[track_caller]
     pub fn refused(self) -> (ExitStatus, Daemon) {

@@ -77,6 +77,7 @@ pub struct Postgres {
     _server: Server,
     _folder: Folder,
     programs: PathBuf,
+    address: Ipv4Addr,
     pub port: u16,
 }
 
@@ -84,6 +85,12 @@ impl Postgres {
     /// Starts one, and waits until it takes connections.
     #[track_caller]
     pub fn start() -> Postgres {
+        Postgres::start_at(Ipv4Addr::LOCALHOST, free_port())
+    }
+
+    /// The same at an address of a case's own network, from all of which it takes connections.
+    #[track_caller]
+    pub fn start_at(address: Ipv4Addr, port: u16) -> Postgres {
         let programs = programs();
         let folder = Folder::new();
         let data = folder.writable("data");
@@ -99,11 +106,14 @@ impl Postgres {
         as_pool_user(&mut initdb);
         assert!(initdb.status().expect("initdb runs").success());
 
-        let port = free_port();
+        if !address.is_loopback() {
+            folder.write("data/pg_hba.conf", "host all all samenet trust\n");
+        }
+
         let mut command = Command::new(programs.join("postgres"));
         command.arg("-D").arg(&data);
         for setting in [
-            "listen_addresses=127.0.0.1",
+            &format!("listen_addresses={address}"),
             &format!("port={port}"),
             "unix_socket_directories=",
             "fsync=off",
@@ -117,7 +127,7 @@ impl Postgres {
         let mut server = Server::start(&mut command, Signal::SIGINT);
         server.wait_for("PostgreSQL takes connections", || {
             Command::new(programs.join("pg_isready"))
-                .args(["--quiet", "--host=127.0.0.1"])
+                .args(["--quiet", &format!("--host={address}")])
                 .arg(format!("--port={port}"))
                 .status()
                 .is_ok_and(|status| status.success())
@@ -126,6 +136,7 @@ impl Postgres {
             _server: server,
             _folder: folder,
             programs,
+            address,
             port,
         }
     }
@@ -133,16 +144,16 @@ impl Postgres {
     /// Django's setting DATABASES for it, with these keys as well.
     pub fn django(&self, keys: &str) -> String {
         format!(
-            "DATABASES = {{'default': {{'ENGINE': 'django.db.backends.postgresql', 'HOST': '127.0.0.1', \
+            "DATABASES = {{'default': {{'ENGINE': 'django.db.backends.postgresql', 'HOST': '{}', \
              'PORT': {}, 'USER': '{USER}', 'NAME': 'postgres', {keys}}}}}\n",
-            self.port
+            self.address, self.port
         )
     }
 
     /// What psycopg connects with.
     pub fn conninfo(&self) -> String {
-        let port = self.port;
-        format!("host=127.0.0.1 port={port} user={USER} dbname=postgres")
+        let (address, port) = (self.address, self.port);
+        format!("host={address} port={port} user={USER} dbname=postgres")
     }
 
     /// The answer to a query, a line a row.
@@ -174,6 +185,7 @@ fn programs() -> PathBuf {
 #[derive(Debug)]
 pub struct Memcached {
     server: Server,
+    address: Ipv4Addr,
     pub port: u16,
 }
 
@@ -181,20 +193,26 @@ impl Memcached {
     /// Starts one, and waits until it takes connections.
     #[track_caller]
     pub fn start() -> Memcached {
-        Memcached::start_at(free_port())
+        Memcached::start_at(Ipv4Addr::LOCALHOST, free_port())
     }
 
+    /// The same at an address of a case's own network.
     #[track_caller]
-    fn start_at(port: u16) -> Memcached {
+    pub fn start_at(address: Ipv4Addr, port: u16) -> Memcached {
         let mut command = Command::new("memcached");
         command
-            .args(["--listen=127.0.0.1", "--memory-limit=16", "--threads=1"])
+            .args(["--memory-limit=16", "--threads=1"])
+            .arg(format!("--listen={address}"))
             .arg(format!("--port={port}"));
         let mut server = Server::start(&mut command, Signal::SIGTERM);
         server.wait_for("memcached takes connections", || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+            TcpStream::connect((address, port)).is_ok()
         });
-        Memcached { server, port }
+        Memcached {
+            server,
+            address,
+            port,
+        }
     }
 
     /// Ends it without warning.
@@ -206,7 +224,7 @@ impl Memcached {
     /// Starts it again where it was, empty.
     #[track_caller]
     pub fn revive(&mut self) {
-        *self = Memcached::start_at(self.port);
+        *self = Memcached::start_at(self.address, self.port);
     }
 
     /// Has it forget all entries.
@@ -229,7 +247,7 @@ impl Memcached {
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
-        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        let connection = TcpStream::connect((self.address, self.port))?;
         connection.set_read_timeout(Some(PATIENCE))?;
         Ok(connection)
     }
