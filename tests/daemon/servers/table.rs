@@ -5,6 +5,7 @@ const ONE_EACH: Shortfall = Shortfall {
     case: "connections are kept",
     seen: &["5 connections for 5 requests"],
     why: "It opens a connection for each request, which costs a few microseconds on the same machine.",
+    is_rare: false,
 };
 
 /// A web server of Debian 12.
@@ -32,6 +33,8 @@ pub struct Shortfall {
     pub seen: &'static [&'static str],
     /// The reason, for users.
     pub why: &'static str,
+    /// It is seen now and then only.
+    pub is_rare: bool,
 }
 
 pub const NGINX: Server = Server {
@@ -84,6 +87,7 @@ pub const CADDY: Server = Server {
             case: "error after the headers",
             seen: &["the answer seems whole"],
             why: "Caddy 2.6 writes \"aborting with incomplete response\" into its log, and ends the answer as if it were whole.",
+            is_rare: false,
         },
     ],
 };
@@ -99,6 +103,7 @@ pub const HAPROXY: Server = Server {
         case: "chunked body",
         seen: &["Your browser sent an invalid request."],
         why: "HAProxy hands on only bodies whose length is announced, and refuses others with 400.",
+        is_rare: false,
     }],
 };
 
@@ -123,6 +128,7 @@ pub const H2O: Server = Server {
         case: "error after the headers",
         seen: &["the answer seems whole"],
         why: "H2O 2.2 ends the answer as if it were whole, however its connection to the pool ends.",
+        is_rare: false,
     }],
 };
 
@@ -136,6 +142,7 @@ pub const FCGID: Server = Server {
             case: "error after the headers",
             seen: &["the answer seems whole"],
             why: "mod_fcgid 2.3 writes \"FastCGI server closed connection\" into its log, and ends the answer as if it were whole.",
+            is_rare: false,
         },
     ],
     ..APACHE
@@ -152,11 +159,23 @@ pub const CGI: Server = Server {
             // Apache says so if it still has a part of the body then.
             seen: &["the answer is broken off", "\"0 same\""],
             why: "`cgi-fcgi` reads only bodies whose length is announced: the application gets an empty one.",
+            is_rare: false,
+        },
+        Shortfall {
+            case: "100 MB down",
+            seen: &[
+                "the answer is garbled",
+                "the answer is broken off",
+                " bytes",
+            ],
+            why: "`cgi-fcgi` 2.4 loses its place in an answer if the header of a record reaches it in two parts, as happens now and then in long answers over TCP.",
+            is_rare: true,
         },
         Shortfall {
             case: "error after the headers",
             seen: &["the answer seems whole"],
             why: "The end of `cgi-fcgi` is all that a web server sees, whichever the reason.",
+            is_rare: false,
         },
     ],
     ..APACHE
