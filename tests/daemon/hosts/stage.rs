@@ -229,7 +229,11 @@ fn prepare(settings: &str) -> Setup {
         ])
         .status();
     assert!(copied.expect("cp runs").success(), "the site can be copied");
-    for (name, text) in [("pages", include_str!("pages.py")), ("two_hosts", settings)] {
+    for (name, text) in [
+        ("pages", include_str!("../state/pages.py")),
+        ("more_pages", include_str!("pages.py")),
+        ("two_hosts", settings),
+    ] {
         setup.folder.write(&format!("site/tour/{name}.py"), text);
     }
     setup.folder.writable("var");
