@@ -519,6 +519,8 @@ impl Pool {
             mold.leaving = true;
             mold.signal(Signal::SIGTERM);
         }
+        // Who still orders a program hears at once that there is no mold any more.
+        self.orders = None;
         self.on(Event::Stop(phase));
     }
 

@@ -141,7 +141,7 @@ def prepare(bench: Bench, programs: Path) -> None:
     (bench.folder / "bin").mkdir()
     compiler = ["g++", "-O2", bench.apps / "hello.cpp", "-lfcgi", "-o", bench.folder / "bin/hello"]
     subprocess.run(compiler, check=True)
-    for program in ("load", "floor", "preforkd", "libpreforkd_python.so"):
+    for program in ("load", "floor", "preforkd", "libpreforkd_python.so", "libpreforkd_preload.so"):
         if (programs / program).exists():
             shutil.copy(programs / program, bench.folder / "bin")
     subprocess.run([servers.PYTHON, "-m", "venv", bench.venv.parent], check=True)

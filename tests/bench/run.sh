@@ -18,7 +18,7 @@ root=${here%/tests/bench}
   php-cgi8.2=php8.2-cgi g++ libfcgi-dev spawn-fcgi multiwatch
 cd "$root"
 rust=packaging/try/rust.sh
-"$rust" cargo build --release --locked --package preforkd --package preforkd-python --package preforkd-bench
+"$rust" cargo build --release --locked --package preforkd --package preforkd-python --package preforkd-preload --package preforkd-bench
 programs=$("$rust" cargo metadata --locked --no-deps --format-version 1 |
   sed 's|.*"target_directory":"\([^"]*\)".*|\1/release|')
 # In its place, so that a signal meant for this script reaches what has to clean up.

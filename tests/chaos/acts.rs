@@ -3,7 +3,7 @@
 use crate::disturbance::Made;
 use crate::load;
 use crate::process::Process;
-use crate::stage::{PROGRAM, STATIC, Stage, WORKERS, owner, wait};
+use crate::stage::{STATIC, Stage, WORKERS, owner, wait};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -194,14 +194,14 @@ pub fn kill_worker(stage: &mut Stage, made: &mut Made) -> io::Result<()> {
 }
 
 pub fn kill_program(stage: &mut Stage, made: &mut Made) -> io::Result<()> {
-    let programs = stage.titled(PROGRAM).into_iter();
-    let oldest = programs.min_by_key(|program| program.started);
+    let (programs, _) = stage.programs();
+    let oldest = programs.into_iter().min_by_key(|program| program.started);
     let program = oldest.ok_or_else(|| io::Error::other("there is no program"))?;
     program.signal(Signal::SIGKILL);
     let begun = Instant::now();
     wait("it is dead", || Ok(!program.runs()))?;
     wait("each worker has its program", || {
-        Ok(stage.titled(PROGRAM).len() >= WORKERS as usize)
+        Ok(stage.programs().0.len() >= WORKERS as usize)
     })?;
     made.once_and_back(begun.elapsed());
     Ok(())
@@ -225,11 +225,13 @@ fn recover(stage: &mut Stage, made: &mut Made) -> io::Result<()> {
 pub fn kill_mold(stage: &mut Stage, made: &mut Made) -> io::Result<()> {
     let ready = " is ready (generation";
     let before = stage.logged(ready)?;
-    for mold in stage.titled("preforkd: mold shop") {
+    let mut molds = stage.titled("preforkd: mold shop");
+    molds.extend(stage.programs().1);
+    for mold in &molds {
         mold.signal(Signal::SIGKILL);
     }
     let begun = Instant::now();
-    stage.wait_for_log(ready, before)?;
+    stage.wait_for_log(ready, before + molds.len() - 1)?;
     made.once_and_back(begun.elapsed());
     Ok(())
 }

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The program of the other pool.
-pub const PROGRAM: &str = "/usr/bin/php-cgi8.2";
+const PROGRAM: &str = "/usr/bin/php-cgi8.2";
 
 /// Workers of each pool, where their number is fixed.
 pub const WORKERS: u32 = 12;
@@ -147,6 +147,13 @@ impl Stage {
         let mut processes = process::below(self.master());
         processes.retain(|process| process.title.starts_with(title));
         processes
+    }
+
+    /// PHP's programs: those that serve, and the molds that these are forked from.
+    pub fn programs(&self) -> (Vec<Process>, Vec<Process>) {
+        let all = self.titled(PROGRAM);
+        let serves = |program: &Process| all.iter().all(|other| other.parent != program.pid);
+        all.clone().into_iter().partition(serves)
     }
 
     /// Puts another file of the same program in the place of the daemon's.
@@ -331,7 +338,11 @@ pub fn wait(what: &str, mut look: impl FnMut() -> io::Result<bool>) -> io::Resul
 }
 
 fn install(program: &Path, folder: &Path) -> io::Result<()> {
-    for name in ["preforkd", "libpreforkd_python.so"] {
+    for name in [
+        "preforkd",
+        "libpreforkd_python.so",
+        "libpreforkd_preload.so",
+    ] {
         let new = folder.join("new");
         fs::copy(program.with_file_name(name), &new)?;
         fs::rename(new, folder.join(name))?;

@@ -18,7 +18,11 @@ const FAILED: &str = "ERROR: reloading failed; what was there before goes on";
 /// Puts a program of its own beside the configuration, as a package would.
 pub(crate) fn install(folder: &Path) {
     let built = Path::new(env!("CARGO_BIN_EXE_preforkd"));
-    for name in ["preforkd", "libpreforkd_python.so"] {
+    for name in [
+        "preforkd",
+        "libpreforkd_python.so",
+        "libpreforkd_preload.so",
+    ] {
         let (new, place) = (folder.join("new"), folder.join(name));
         fs::copy(built.with_file_name(name), &new).expect("it was built");
         fs::rename(new, place).expect("it can be put in its place");

@@ -306,7 +306,10 @@ impl Life {
     /// Has the pool's mold fork the program, if there is one and it does.
     fn fork(&self, stdio: [BorrowedFd<'_>; 3]) -> Option<Started> {
         let forked = Started::by_mold(self.mold.as_ref()?, stdio);
-        if let Err(error) = &forked {
+        // A pool that leaves has no mold.
+        if let Err(error) = &forked
+            && error.kind() != ErrorKind::BrokenPipe
+        {
             self.tell(format!(
                 "the pool's mold does not fork a program, so that it is started: {error}"
             ));
