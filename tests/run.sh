@@ -6,8 +6,8 @@
 # Under sudo the packages are installed as root, and the rest runs as the checkout's owner. Only where root does own the
 # checkout, as in CI, do the tests run as root and their pools as another user; else both are the owner.
 #
-# Set PREFORKD_TEST_PYTHONS to the interpreters, separated by colons, that are to be tried besides the system's own;
-# unset, those are looked for.
+# Set PREFORKD_TEST_PYTHONS to the interpreters, separated by colons, that are to be tried besides the virtual environment's
+# own, from the oldest version to the newest; unset, those are looked for, and root fetches Debian's next one if there are none.
 set -euo pipefail
 umask 022
 
@@ -75,12 +75,35 @@ find_pythons() {
   (IFS=: && echo "${found[*]}")
 }
 
+# Unpacks the interpreter of the Debian after this one, with the libraries that it needs, and prints a script that starts it.
+fetch_python() {
+  local codename suite=trixie version=3.13 root=$scratch/next-debian sources=/etc/apt/sources.list.d/debian.sources
+  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  [[ -f $sources ]] || sources=/etc/apt/sources.list
+  mkdir "$scratch/next"
+  sed "s/\b$codename\b/$suite/g" "$sources" >"$scratch/next/${sources##*/}"
+  mmdebstrap --quiet --variant=extract --include="python$version-minimal,libpython$version-stdlib" \
+    "$suite" "$root" "$scratch/next/${sources##*/}" >&2
+  chmod 755 "$root"
+  local interpreter=$root/usr/bin/python$version libraries loader
+  libraries=("$root"/usr/lib/*-linux-gnu)
+  loader=("${libraries[0]}"/ld-linux-*.so.*)
+  printf '#!/bin/sh\nPYTHONHOME=%s exec %s --library-path %s --argv0 %s %s "$@"\n' \
+    "$root/usr" "${loader[0]}" "${libraries[0]}" "$interpreter" "$interpreter" >"$scratch/next/python"
+  chmod 755 "$scratch/next/python"
+  echo "$scratch/next/python"
+}
+
 for component in rustfmt clippy; do
   cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done
 packaging/try/venv.sh "$scratch/venv" "$user" tests/requirements.txt
 export PREFORKD_TEST_VENV=$scratch/venv
 PREFORKD_TEST_PYTHONS=${PREFORKD_TEST_PYTHONS-$(cd / && find_pythons "$PREFORKD_TEST_VENV/bin/python3")}
+if [[ -z $PREFORKD_TEST_PYTHONS && $EUID -eq 0 ]]; then
+  step "Another version of Python"
+  PREFORKD_TEST_PYTHONS=$(fetch_python)
+fi
 export PREFORKD_TEST_PYTHONS
 cargo --version
 nginx -v 2>&1
@@ -108,6 +131,15 @@ if ! cargo test --locked --no-fail-fast --workspace --exclude preforkd-python 2>
   cargo test --locked --test daemon -- --exact "${failed[@]}" 2>&1 | tee "$scratch/again.log"
   grep -q "^test result: ok\. ${#failed[@]} passed" "$scratch/again.log"
 fi
+
+# The oldest and the newest of the others, since what differs between two versions of Python lies between those.
+IFS=: read -ra others <<<"$PREFORKD_TEST_PYTHONS"
+[[ ${#others[@]} -le 2 ]] || others=("${others[0]}" "${others[-1]}")
+for other in ${others+"${others[@]}"}; do
+  step "WSGI with $(cd / && "$other" --version)"
+  PREFORKD_TEST_PYTHON=$other cargo test --quiet --locked --test daemon -- pep3333:: wsgi:: misuse:: files::
+done
+[[ ${#others[@]} -gt 0 || -z ${CI-} ]] || { echo "no second version of Python was found" >&2; exit 1; }
 
 step "Fuzzing"
 tests/fuzz/run.sh 15

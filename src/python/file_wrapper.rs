@@ -124,7 +124,7 @@ impl FileWrapper {
 fn plain_file<'py>(like: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = like.py();
     let read = like.getattr(intern!(py, "read"))?;
-    let is_builtin = read.is_exact_instance_of::<PyCFunction>();
+    let is_builtin = read.is_instance_of::<PyCFunction>();
     if !is_builtin || !read.getattr(intern!(py, "__name__"))?.eq("read")? {
         return Ok(None);
     }

@@ -213,11 +213,16 @@ pub fn as_pool_user(command: &mut Command) {
     }
 }
 
-/// The interpreter of the tests' virtual environment if there is one, else the system's.
+/// The interpreter that PREFORKD_TEST_PYTHON names, else that of the tests' virtual environment if there is one, else the
+/// system's.
 pub fn python() -> PathBuf {
-    match std::env::var_os("PREFORKD_TEST_VENV") {
-        Some(venv) => Path::new(&venv).join("bin/python3"),
-        None => "/usr/bin/python3".into(),
+    let of_venv = || {
+        let venv = std::env::var_os("PREFORKD_TEST_VENV")?;
+        Some(Path::new(&venv).join("bin/python3"))
+    };
+    match std::env::var_os("PREFORKD_TEST_PYTHON") {
+        Some(python) => python.into(),
+        None => of_venv().unwrap_or_else(|| "/usr/bin/python3".into()),
     }
 }
 
