@@ -17,6 +17,8 @@
 pub mod answer;
 mod intake;
 pub mod pairs;
+#[cfg(test)]
+mod properties;
 pub mod receiver;
 pub mod record;
 pub mod request;

@@ -230,8 +230,20 @@ fn parameters_without_end_cost_the_connection() {
 /// Random bytes, and right requests with random bytes in them: whatever happens to those connections, the workers stay.
 #[test]
 fn noise_harms_no_worker() {
-    let (daemon, address) = hello(2);
-    let before = daemon.worker_pids("hello");
+    let lines = "pm = static\npm.max_children = 2";
+    let daemon = Setup::new()
+        .pool("hello", TWO)
+        .wsgi("probe", PROBE, lines)
+        .start();
+    for pool in ["hello", "probe"] {
+        daemon.wait_for_workers(pool, 2);
+        make_noise(&daemon, pool);
+    }
+}
+
+fn make_noise(daemon: &Daemon, pool: &str) {
+    let address = daemon.address(pool);
+    let before = daemon.worker_pids(pool);
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let mut random = |below: usize| {
         state ^= state << 13;
@@ -240,7 +252,7 @@ fn noise_harms_no_worker() {
         usize::try_from(state >> 33).expect("31 bits") % below
     };
     for round in 0..300 {
-        let mut bytes = Request::post("/noise", b"some body").bytes(1, 0);
+        let mut bytes = Request::post("/echo", b"some body").bytes(1, 0);
         if round % 3 == 0 {
             bytes = (0..random(200))
                 .map(|_| u8::try_from(random(256)).expect("a byte"))
@@ -258,8 +270,8 @@ fn noise_harms_no_worker() {
         connection.set_timeout(Duration::from_secs(15));
         while connection.record().is_ok() {}
     }
-    assert_eq!(address.get("/").expect("the pool answers").status, 200);
-    assert_eq!(daemon.worker_pids("hello"), before);
+    assert_eq!(address.get("/pid").expect("the pool answers").status, 200);
+    assert_eq!(daemon.worker_pids(pool), before);
 }
 
 #[test]
