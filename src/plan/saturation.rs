@@ -10,8 +10,14 @@ use crate::time::Time;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How often the queue of a saturated pool is looked at.
+/// How often the queue of a saturated pool is looked at, at first; where it must not be too long, all the time.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often it is when that goes on, and nothing is done about its length.
+const CALM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A wait is told to this part of the episode.
+const PRECISION: u32 = 16;
 
 /// Looks that are remembered at one time. While all of them wait to be over, later ones, whose wait is shorter, are not.
 const MARKS: usize = 256;
@@ -58,8 +64,10 @@ impl Episode {
     }
 
     /// Takes in that `queue` connections wait, and that `taken` have been taken out of the queue since the pool was made.
-    pub fn look(&mut self, now: Time, queue: u32, taken: u64) {
-        self.look_at = now + LOOK_INTERVAL;
+    /// With `limited` somebody who is too many is to be found soon.
+    pub fn look(&mut self, now: Time, queue: u32, taken: u64, limited: bool) {
+        let calm = (now.since(self.since) / PRECISION).clamp(LOOK_INTERVAL, CALM_INTERVAL);
+        self.look_at = now + if limited { LOOK_INTERVAL } else { calm };
         self.deepest = self.deepest.max(queue);
         while let Some(&(seen, last)) = self.marks.front() {
             // Also who waits still has waited for so long.
@@ -139,7 +147,7 @@ mod tests {
         let mut episode = Episode::begin(now);
         for &(queue, taken) in looks {
             now = episode.look_at();
-            episode.look(now, queue, taken);
+            episode.look(now, queue, taken, true);
         }
         episode.end(now)
     }
@@ -166,14 +174,40 @@ mod tests {
     }
 
     #[test]
+    fn looks_get_rare_where_nothing_follows_from_them() {
+        let mut episode = Episode::begin(Time(0));
+        let end = Time(0) + Duration::from_secs(60);
+        let mut looks = 0;
+        while episode.look_at() < end {
+            let now = episode.look_at();
+            // Somebody comes at 0.2 s and is taken at 0.5 s; another waits from 20 s to 30 s.
+            let at = now.since(Time(0));
+            let waits = |from: u64, to: u64| {
+                at >= Duration::from_millis(from) && at < Duration::from_millis(to)
+            };
+            let queue = u32::from(waits(200, 500) || waits(20_000, 30_000));
+            let taken = u64::from(at.as_millis() >= 500) + u64::from(at.as_secs() >= 30);
+            episode.look(now, queue, taken, false);
+            if at < Duration::from_secs(20) && at > Duration::from_secs(1) {
+                let first = episode.end(now).longest.as_millis();
+                assert!((200..=350).contains(&first), "{first}");
+            }
+            looks += 1;
+        }
+        assert!((60..130).contains(&looks), "{looks}");
+        let longest = episode.end(end).longest.as_secs_f64();
+        assert!((8.0..11.0).contains(&longest), "{longest}");
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded_and_the_oldest_counts() {
         let mut episode = Episode::begin(Time(0));
         for _ in 0..10 * MARKS {
-            episode.look(episode.look_at(), 1, 0);
+            episode.look(episode.look_at(), 1, 0, true);
         }
         assert_eq!(episode.marks.len(), MARKS);
         let now = episode.look_at();
-        episode.look(now, 0, 1);
+        episode.look(now, 0, 1, true);
         assert_eq!(episode.end(now).longest, now.since(Time(0)));
         assert!(episode.marks.is_empty());
     }

@@ -137,7 +137,7 @@ impl Pool {
             && episode.look_at() <= now
         {
             let (queue, taken) = view.accept_queue();
-            episode.look(now, queue, taken);
+            episode.look(now, queue, taken, self.max_queue.is_some());
             let count = saturation::surplus(&self.limits, &census, queue, self.max_queue);
             if count > 0 {
                 actions.push(Action::TurnAway { count });
