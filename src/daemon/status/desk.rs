@@ -10,6 +10,7 @@ use preforkd_worker::allowed::AllowedClients;
 use preforkd_worker::status::Pages;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 
 /// Where the status service answers for one pool, and what it looks at for it.
 ///
@@ -29,6 +30,8 @@ pub struct Desk {
     pub allowed: Option<AllowedClients>,
     /// Where kept connections are left to the pool's workers.
     pub parking: Option<Parking>,
+    /// Somebody is about to turn connections away.
+    pub turns_away: AtomicBool,
     /// Most connections that may wait in the queue while all workers are busy.
     max_queue: Option<u32>,
     /// The pool's own socket, where its queue is asked through the socket itself, or is to be taken from.
@@ -67,6 +70,7 @@ impl Desk {
             is_unix: matches!(pool.status_listen, Some(Listen::Unix(_))),
             allowed: pool.allowed_clients.clone(),
             parking: parking.transpose()?,
+            turns_away: AtomicBool::new(false),
             max_queue: pool.max_queue,
             queue: requests.transpose()?,
             target,

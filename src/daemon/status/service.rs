@@ -69,7 +69,7 @@ pub fn serve(desks: Vec<Arc<Desk>>, control: StdUnixStream) -> io::Result<()> {
         .enable_io()
         .enable_time()
         .build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let hall = Arc::new(Hall::default());
         let mut doors = Vec::new();
         for desk in &desks {
@@ -84,13 +84,16 @@ pub fn serve(desks: Vec<Arc<Desk>>, control: StdUnixStream) -> io::Result<()> {
         }
         hall.empty().await;
         Ok(())
-    })
+    });
+    // Whoever accepts from a socket that blocks is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Hall {
-    pub(super) gauge: Gauge,
+    gauge: Gauge,
     room: Semaphore,
     /// One for each connection that is being turned away.
     pub(super) surplus: Arc<Semaphore>,

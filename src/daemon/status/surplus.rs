@@ -2,21 +2,26 @@
 //! web server gives up.
 //!
 //! The service takes them out of the pool's own queue, the oldest first, when the master says so, and no more than the
-//! queue is too long by at that moment: a worker that has become free meanwhile takes who is next.
+//! queue is too long by at that moment: a worker that has become free meanwhile takes who is next. That the socket does
+//! not block is up to the workers as well, who share it: so it is accepted from on a thread on which only this pool's
+//! clients wait if one of its workers has changed that.
 
 use super::desk::Desk;
 use super::intake::Intake;
 use super::orders::{LENGTH, Surplus};
 use super::service::Hall;
 use preforkd_sys::fds;
+use preforkd_sys::queue::Gauge;
 use std::io;
 use std::net::TcpStream as StdTcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_fastcgi::{RequestResult, Requests};
 
@@ -33,26 +38,37 @@ const ANSWER: &str = "Status: 503 Service Unavailable\r\nRetry-After: 5\r\n\
 
 impl Hall {
     /// Does what the master says, until it closes the channel.
-    pub(super) async fn obey(&self, mut control: UnixStream, desks: &[Arc<Desk>]) {
+    pub(super) async fn obey(self: &Arc<Self>, control: UnixStream, desks: &[Arc<Desk>]) {
+        let (mut orders, done) = control.into_split();
+        let done = Arc::new(done);
         let mut message = [0; LENGTH];
-        while control.read_exact(&mut message).await.is_ok() {
+        while orders.read_exact(&mut message).await.is_ok() {
             let order = Surplus::decode(message);
-            if let Some(desk) = desks.get(order.desk as usize) {
-                let count = self.turn_away(desk, order.count);
-                let done = Surplus { count, ..order };
-                if count > 0 {
-                    // Only a count would be lost.
-                    let _ = control.try_write(&done.encode());
-                }
+            // Who is still at the last order does what there is to do.
+            if let Some(desk) = desks.get(order.desk as usize)
+                && !desk.turns_away.swap(true, Ordering::SeqCst)
+            {
+                let (hall, desk, done) = (Arc::clone(self), Arc::clone(desk), Arc::clone(&done));
+                spawn_blocking(move || {
+                    let count = hall.turn_away(&desk, order.count);
+                    desk.turns_away.store(false, Ordering::SeqCst);
+                    let told = Surplus { count, ..order };
+                    if count > 0 {
+                        // Only a count would be lost.
+                        let _ = done.try_write(&told.encode());
+                    }
+                });
             }
         }
     }
 
     /// Turns away `count` connections to a pool at most. Returns how many there were.
-    pub(super) fn turn_away(&self, desk: &Arc<Desk>, count: u32) -> u32 {
+    fn turn_away(&self, desk: &Arc<Desk>, count: u32) -> u32 {
+        // The one of the pages is asked on another thread.
+        let gauge = Gauge::new();
         let mut taken = 0;
         while taken < count
-            && desk.has_surplus(&self.gauge)
+            && desk.has_surplus(&gauge)
             && let Ok(room) = Arc::clone(&self.surplus).try_acquire_owned()
             && let Some(Ok(connection)) = desk.requests().map(fds::accept)
         {
