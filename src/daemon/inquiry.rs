@@ -8,6 +8,7 @@ use crate::config::Names;
 use crate::control::{Outcome, Scope};
 use crate::master::{Master, Read};
 use crate::spawn;
+use crate::status;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -36,6 +37,8 @@ pub struct Inquiry {
     answers: File,
     /// When it is killed.
     deadline: Time,
+    /// Whether that has been done.
+    killed: bool,
 }
 
 impl Inquiry {
@@ -52,6 +55,7 @@ impl Inquiry {
             let names = Names::default();
             // What is wrong with it is told by the master, which comes to the same result.
             let _ = read(&names);
+            status::identity(&names);
             spawn::finish((&answers).write_all(&names.written()))
         })?;
         Ok(Self {
@@ -59,6 +63,7 @@ impl Inquiry {
             scope,
             answers,
             deadline: Time(clock::now()) + TIMEOUT,
+            killed: false,
         })
     }
 
@@ -96,6 +101,7 @@ impl Master {
             && inquiry.deadline <= Time(clock::now())
         {
             inquiry.deadline = inquiry.deadline + TIMEOUT;
+            inquiry.killed = true;
             inquiry.kill();
         }
     }
@@ -114,7 +120,7 @@ impl Master {
                 Ok(names) => self.reload_knowing(&scope, names),
                 Err(error) => self.inquiry_failed(&scope, &error.to_string()),
             },
-            Death::Signaled { number, .. } if number == Signal::SIGKILL as i32 => {
+            Death::Signaled { .. } if inquiry.killed => {
                 let seconds = TIMEOUT.as_secs();
                 let why = format!(
                     "users, groups and hosts could not be looked up within {seconds} seconds: is a name server (see \

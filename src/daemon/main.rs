@@ -130,7 +130,15 @@ fn main() -> Exit {
         }
     };
     preforkd_sys::title::set(&format!("preforkd: master process ({})", file.display()));
-    start::run(config, caller, Box::new(read), program, heritage, given)
+    start::run(
+        config,
+        caller,
+        Box::new(read),
+        program,
+        heritage,
+        given,
+        &names,
+    )
 }
 
 /// Does what holds for the whole process, before there is anything that a fork would lose: the log, the limits, the

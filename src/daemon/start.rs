@@ -2,7 +2,7 @@
 
 use crate::bounds;
 use crate::cli::Exit;
-use crate::config::{self, Application, Config, LogLevel};
+use crate::config::{self, Application, Config, LogLevel, Names};
 use crate::control::Control;
 use crate::daemonize::Caller;
 use crate::elders::Elders;
@@ -35,7 +35,7 @@ const SIGNALS: [libc::c_int; 7] = [SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SI
 
 /// Binds, forks, supervises; returns when the last process is gone. `caller` is told when the daemon is ready; `read`
 /// reads the configuration anew. `heritage` is what the program before left, if there was one, and `given` are the
-/// sockets of the service manager.
+/// sockets of the service manager. `names` are what the names in the configuration stand for.
 pub fn run(
     config: Config,
     caller: Option<Caller>,
@@ -43,8 +43,10 @@ pub fn run(
     program: Program,
     heritage: Option<Heritage>,
     given: Vec<OwnedFd>,
+    names: &Names,
 ) -> Exit {
-    match start(config, read, program, heritage, given) {
+    let status = Supervisor::new(names);
+    match start(config, read, program, heritage, given, status) {
         Ok(mut master) => {
             master.announce(caller);
             master.serve();
@@ -66,6 +68,7 @@ fn start(
     program: Program,
     heritage: Option<Heritage>,
     given: Vec<OwnedFd>,
+    status: Supervisor,
 ) -> Result<Master, ()> {
     let complain = |what: &str| {
         let what = what.to_owned();
@@ -187,7 +190,7 @@ fn start(
         control_timeout,
         program,
         check: None,
-        status: Supervisor::new(),
+        status,
         generations,
         process_max: config.global.process_max,
         short: false,

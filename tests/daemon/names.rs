@@ -63,6 +63,20 @@ fn a_reload_that_waits_for_a_name_server_holds_nothing_up() {
     assert_eq!(answer.status, 200);
 }
 
+/// Then it is not the name server's fault: the kernel may have ended it for want of memory.
+#[test]
+fn who_asks_and_is_killed_is_told_of() {
+    let Some((silent, daemon)) = start("127.0.5.5") else {
+        return;
+    };
+    daemon.signal(Signal::SIGUSR2);
+    silent.recv(&mut [0; 512]).expect("somebody asks");
+    daemon.titled("preforkd: reading the configuration")[0].signal(Signal::SIGKILL);
+    daemon.wait_for_line(
+        "ERROR: cannot read the configuration: the process that does exited on signal 9 (SIGKILL)",
+    );
+}
+
 #[test]
 fn a_stop_waits_for_no_name_server() {
     let Some((silent, mut daemon)) = start("127.0.5.4") else {

@@ -17,7 +17,7 @@ mod surplus;
 
 pub use ask::show;
 pub use desk::{Desk, Sockets};
-pub use supervisor::Supervisor;
+pub use supervisor::{Supervisor, identity};
 
 use crate::config::Pool;
 use crate::request_logs;

@@ -4,12 +4,13 @@
 use super::desk::Desk;
 use super::orders::{LENGTH, Surplus};
 use super::service;
+use crate::config::Names;
 use crate::output::Output;
 use crate::spawn::{c_string, finish, null, output_pipe};
 use crate::token::Token;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Pid, Uid, User, chdir, setsid};
+use nix::unistd::{Gid, Pid, Uid, chdir, setsid};
 use preforkd_plan::respawn::Respawn;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::{self, Death};
@@ -63,11 +64,11 @@ fn now() -> Time {
 }
 
 impl Supervisor {
-    /// For no pool yet. Looks up the user once and for all, since that may wait for a directory service.
+    /// For no pool yet. Its user is looked up once and for all, since that may wait for a directory service.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(names: &Names) -> Self {
         Self {
-            identity: identity(),
+            identity: identity(names),
             running: None,
             leaving: Vec::new(),
             due: None,
@@ -259,13 +260,14 @@ impl Supervisor {
     }
 }
 
-/// Whom the service runs as, if it cannot stay what the master is.
-fn identity() -> Option<(Uid, Gid)> {
+/// Whom the service runs as, if it cannot stay what the master is. Whoever asks for the names of a configuration asks for
+/// this one as well.
+pub fn identity(names: &Names) -> Option<(Uid, Gid)> {
     if !Uid::effective().is_root() {
         return None;
     }
     // One that cannot be looked up is as good as one without a name.
-    let nobody = User::from_name(USER).ok().flatten();
+    let nobody = names.user(USER).ok().flatten();
     let nobody = nobody.filter(|user| !user.uid.is_root());
     let overflow = (Uid::from_raw(OVERFLOW), Gid::from_raw(OVERFLOW));
     Some(nobody.map_or(overflow, |user| (user.uid, user.gid)))
@@ -280,4 +282,20 @@ fn confine(identity: Option<(Uid, Gid)>) -> io::Result<()> {
     }
     privileges::no_new_privileges()?;
     privileges::set_dumpable(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_over_knows_the_user_of_the_service() {
+        let names = Names::default();
+        let Some(asked) = identity(&names) else {
+            return;
+        };
+        let there = Names::read(&names.written()).unwrap();
+        assert_eq!(identity(&there), Some(asked));
+        assert!(there.user(USER).is_ok(), "it would have to be asked for");
+    }
 }
