@@ -120,7 +120,7 @@ const LIMITED_KILLING: May = May {
 
 /// What makes a worker hold its request, and one more that has reached it, until it is ended.
 const STOPPING: May = May {
-    lose: 2,
+    lose: 1,
     wait: None,
     ..KILLING
 };

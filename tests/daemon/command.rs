@@ -486,3 +486,16 @@ fn nobody_else_gets_in() {
         Vec::<String>::new()
     );
 }
+
+/// Cleaners of temporary folders do that.
+#[test]
+fn a_socket_for_commands_that_was_removed_is_there_again_after_a_reload() {
+    let daemon = Setup::new().global(CONTROL).pool("one", ONE).start();
+    let socket = daemon.folder.path("control.sock");
+    fs::remove_file(&socket).expect("it is there");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool one] generation 2 has taken over");
+    until("it is there", || socket.exists());
+    let done = begin(&daemon, None).wait_with_output().expect("it ends");
+    assert!(done.status.success(), "{done:?}");
+}

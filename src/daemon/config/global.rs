@@ -81,7 +81,10 @@ pub fn control(raw: &RawGlobal, surroundings: &Surroundings<'_>) -> Option<Optio
     let control = optional(&raw.control)?.map(|path| base.join(path));
     let pid = optional(&raw.pid)?.map(|path| base.join(path));
     let pid = pid.or_else(|| surroundings.pid.clone());
-    let beside = pid.map(|pid| pid.with_extension("control"));
+    let beside = pid.map(|pid| match pid.extension() {
+        Some(taken) if taken == "control" => pid.with_extension("control.sock"),
+        _ => pid.with_extension("control"),
+    });
     Some(control.or(beside.filter(|path| path.as_os_str().len() <= MAX_UNIX_PATH)))
 }
 

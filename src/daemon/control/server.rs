@@ -114,12 +114,14 @@ impl Control {
         Ok(())
     }
 
-    /// A socket for another path that a new configuration names, which [`Self::adopt`] takes; none if it is the same.
+    /// A socket for the path that a new configuration names, which [`Self::adopt`] takes; none if this one has the path, and
+    /// nobody has removed it.
     ///
     /// # Errors
     /// As [`listen::control`].
     pub fn prepare(&self, path: Option<PathBuf>) -> Result<Option<Self>, Error> {
-        if path == self.path {
+        let listener = self.listener.as_ref();
+        if path == self.path && listener.is_none_or(Listener::can_be_reached) {
             return Ok(None);
         }
         Self::open(path, None).map(Some)

@@ -6,8 +6,31 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// What a client could set by a header of its own, and programs take for the administrator's word (httpoxy).
-const NOT_PASSED: [&[u8]; 1] = [b"HTTP_PROXY"];
+/// What a client could set by a header of its own, and programs take for the administrator's word (httpoxy); and what tells
+/// the C library which files to load or to write, which it does not believe where it runs with more rights, either
+/// (ld.so(8)). Whoever may connect to the socket is not to choose the code that a script runs.
+const NOT_PASSED: [&[u8]; 13] = [
+    b"HTTP_PROXY",
+    b"GCONV_PATH",
+    b"GETCONF_DIR",
+    b"GLIBC_TUNABLES",
+    b"HOSTALIASES",
+    b"LOCALDOMAIN",
+    b"LOCPATH",
+    b"MALLOC_TRACE",
+    b"NIS_PATH",
+    b"NLSPATH",
+    b"RESOLV_HOST_CONF",
+    b"RES_OPTIONS",
+    b"TZDIR",
+];
+
+/// What the dynamic linker's variables begin with (ld.so(8)).
+const LINKER: &[u8] = b"LD_";
+
+fn is_passed(name: &[u8]) -> bool {
+    !NOT_PASSED.contains(&name) && !name.starts_with(LINKER)
+}
 
 /// The variables of one request. Those whose name or value no environment can hold are left out.
 pub fn variables(
@@ -19,7 +42,7 @@ pub fn variables(
     variables.insert("GATEWAY_INTERFACE".into(), "CGI/1.1".into());
     let mut set = |name: &[u8], value: &[u8]| {
         let fits = !name.is_empty() && !name.contains(&b'=') && !name.contains(&0);
-        if fits && !value.contains(&0) && !NOT_PASSED.contains(&name) {
+        if fits && !value.contains(&0) && is_passed(name) {
             variables.insert(
                 OsString::from_vec(name.to_vec()),
                 OsStr::from_bytes(value).to_owned(),
@@ -43,14 +66,21 @@ mod tests {
 
     #[test]
     fn parameters_go_over_the_pools_variables() {
-        let pool =
-            [("PATH", "/bin"), ("COLOUR", "blue")].map(|(name, value)| (name.into(), value.into()));
+        let pool = [
+            ("PATH", "/bin"),
+            ("COLOUR", "blue"),
+            ("LD_LIBRARY_PATH", "/opt/lib"),
+        ];
+        let pool = pool.map(|(name, value)| (name.into(), value.into()));
         let mut bytes = Vec::new();
         for (name, value) in [
             (&b"COLOUR"[..], &b"red"[..]),
             (b"REQUEST_METHOD", b"GET"),
             (b"HTTP_X", b"\xff"),
             (b"HTTP_PROXY", b"http://evil"),
+            (b"LD_PRELOAD", b"/tmp/evil.so"),
+            (b"LD_LIBRARY_PATH", b"/tmp"),
+            (b"GCONV_PATH", b"/tmp"),
             (b"A=B", b"1"),
             (b"", b"1"),
             (b"NUL", b"a\0b"),
@@ -74,6 +104,7 @@ mod tests {
                 (&b"COLOUR"[..], &b"red"[..]),
                 (b"GATEWAY_INTERFACE", b"CGI/1.1"),
                 (b"HTTP_X", b"\xff"),
+                (b"LD_LIBRARY_PATH", b"/opt/lib"),
                 (b"PATH", b"/bin"),
                 (b"PATH_INFO", b"/info"),
                 (b"REQUEST_METHOD", b"GET"),

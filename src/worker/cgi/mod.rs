@@ -21,6 +21,7 @@ use crate::Application;
 use crate::exchange::{Exchange, Result};
 use crate::message::FromWorker;
 use crate::trace::{KernelView, Tracer};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -85,6 +86,18 @@ impl Cgi {
             });
         match passage {
             Ok(passage) => passage.run(&path),
+            Err(error) if error.raw_os_error() == Some(Errno::E2BIG as i32) => {
+                self.complain(format!(
+                    "cannot execute {path}: a parameter of the request has more than the 128 KiB that a variable of an \
+                     environment may have (execve(2))"
+                ));
+                // RFC 6585, 5: they are the request's header fields, the cookies most of all.
+                say(
+                    exchange,
+                    "431 Request Header Fields Too Large",
+                    "A header field of the request is too large.",
+                )
+            }
             Err(error) => {
                 self.complain(format!("cannot execute {path}: {error}"));
                 say(

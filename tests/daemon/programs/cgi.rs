@@ -82,6 +82,15 @@ fn a_folder_of_scripts() {
     host.daemon
         .wait_for_line("cgi/no-interpreter*No such file or directory");
 
+    // The kernel's bound on one variable is 128 KiB.
+    let large = Request::get("/")
+        .with("SCRIPT_FILENAME", &format!("{root}/cgi/hello"))
+        .with("HTTP_COOKIE", &"x".repeat(140_000));
+    let answer = host.address().ask(&large).expect("the pool answers");
+    assert_eq!(answer.status, 431);
+    host.daemon
+        .wait_for_line("cannot execute */cgi/hello: a parameter of the request");
+
     // As fcgiwrap: without SCRIPT_FILENAME, what follows the script is PATH_INFO.
     let ask = |name: &str| {
         let request = Request::get("/")
