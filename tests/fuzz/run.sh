@@ -23,7 +23,7 @@ for target in "${targets[@]}"; do
   mkdir -p "$found" "$work/artifacts/$target"
   # Without a sanitizer the stable compiler will do, and what the targets check is asserted, not read from memory.
   cargo fuzz run --fuzz-dir "$here" --target-dir "$work/build" --sanitizer none "$target" "$found" "$here/corpus/$target" -- \
-    -artifact_prefix="$work/artifacts/$target/" -max_total_time="$seconds" -max_len=16384 -timeout=5 -rss_limit_mb=512 \
+    -artifact_prefix="$work/artifacts/$target/" -max_total_time="$seconds" -max_len=16384 -timeout=60 -rss_limit_mb=512 \
     -print_final_stats=1 2>"$work/$target.log" || { cat "$work/$target.log" >&2; exit 1; }
   printf '%s: %s runs\n' "$target" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")"
 done

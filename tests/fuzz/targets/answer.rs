@@ -32,7 +32,7 @@ fn feed(bytes: &[u8], size: usize) -> Seen {
                 protocol,
             })) => {
                 seen.end = Some((application, protocol));
-                answer.is_clean();
+                let _ = answer.is_clean();
                 return seen;
             }
             Ok(None) if rest.is_empty() => return seen,
