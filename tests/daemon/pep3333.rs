@@ -14,7 +14,7 @@ use crate::support::fastcgi::{
     Address, Answer, BEGIN_REQUEST, END_REQUEST, KEEP_CONN, PARAMS, RESPONDER, Request, STDIN,
     STDOUT, begin, record,
 };
-use crate::support::setup::Setup;
+use crate::support::setup::{Setup, free_port};
 use crate::support::wait::until;
 
 /// Every path is a function of this file.

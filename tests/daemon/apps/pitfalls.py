@@ -66,6 +66,11 @@ def environ(environ):
 
 
 @plain
+def variables(environ):
+    return "".join(f"{name}={value}\n" for name, value in os.environ.items())
+
+
+@plain
 def flags(environ):
     assert type(environ) is dict
     assert environ["wsgi.version"] == (1, 0) and environ["wsgi.input_terminated"] is True

@@ -118,3 +118,20 @@ fn a_body_beyond_its_length_stays_away_from_the_next_request() {
         );
     }
 }
+
+/// Closing with a part of the body unread would reset a TCP connection, and cost the web server the end of the answer.
+#[test]
+fn a_body_that_nobody_reads_does_not_cost_the_answer() {
+    let port = free_port();
+    let (daemon, _) = start_with(&format!("listen = 127.0.0.1:{port}"));
+    daemon.wait_for_workers("pitfalls", 1);
+    let address = Address::Tcp(([127, 0, 0, 1], port).into());
+    let words = ["word"; 50_000].join(",");
+    let request = Request::post("/blocks", &vec![b'x'; 5_000_000])
+        .with("QUERY_STRING", &format!("list:{words}"))
+        .with("HTTP_STATUS", "200 OK");
+    for _ in 0..3 {
+        let answer = ask(&address, &request);
+        assert_eq!(answer.body.len(), 200_000);
+    }
+}

@@ -38,6 +38,18 @@ fn what_must_not_reach_the_application_does_not() {
     assert_eq!(value(&environ, "RAW_URI"), Some("'/environ'"));
 }
 
+/// What a client says is no variable of the process, which every program that the application starts would believe.
+#[test]
+fn a_request_changes_nothing_in_the_process() {
+    let (_daemon, address) = start();
+    let request = Request::get("/variables").with("HTTP_X_SMUGGLED", "yes");
+    let variables = ask(&address, &request).text();
+    for name in ["HTTP_X_SMUGGLED", "PATH_INFO", "REQUEST_METHOD"] {
+        assert_eq!(value(&variables, name), None, "{variables}");
+    }
+    assert!(value(&variables, "STATE").is_some(), "{variables}");
+}
+
 #[test]
 fn a_nul_in_the_path_is_a_bad_request() {
     let (_daemon, address) = start();

@@ -1,10 +1,12 @@
-"""What the web servers' cases ask for. The standard library's validator looks at all of it.
+"""What the web servers' cases ask for. The standard library's validator looks at all of it but the file.
 
     /echo               whether the body is the pattern, and how long it is
     /pattern?bytes=n    so many bytes of the pattern
     /stream?until=name  a first part, and a second one when the file of that name is there
     /endless            parts without end; says "closed" on standard error when nobody wants more
     /status?is=204      an answer of that status, without a body
+    /redirect           leads to another path of the site
+    /file?name=n        the file of that name in the folder of the state, by wsgi.file_wrapper
     /raise              raises before it answers
     /raise-late?until=n the same, and raises in place of the second part
     all else            the request's strings, one a line, as Python writes them
@@ -48,6 +50,8 @@ def application(environ, start_response):
     if path == "/status":
         start_response(REASONS[query["is"]], [("ETag", '"as asked"')])
         return []
+    if path == "/redirect":
+        return answer([b"moved"], "302 Found", [("Location", "/elsewhere?a=b")])
     if path == "/raise":
         raise LookupError("nothing to find here")
     if path == "/raise-late":
@@ -88,4 +92,13 @@ def endless():
         print("closed", file=sys.stderr, flush=True)
 
 
-application = validator(application)
+checked = validator(application)
+
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] != "/file":
+        return checked(environ, start_response)
+    name = parse_qs(environ["QUERY_STRING"])["name"][0]
+    file = open(os.path.join(os.environ["STATE"], os.path.basename(name)), "rb")
+    start_response("200 OK", [("Content-Type", "application/octet-stream"), ("X-Accel-Buffering", "no")])
+    return environ["wsgi.file_wrapper"](file)

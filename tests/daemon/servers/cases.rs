@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fs;
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,12 +50,15 @@ pub const CASES: &[Case] = &[
     case("chunked body", chunked),
     case("`Expect: 100-continue`", expect),
     case("streamed answer", streamed),
+    case("file (`wsgi.file_wrapper`)", file),
+    once("file that becomes shorter", cut_file),
     once("connections are kept", kept),
     case("more connections than workers", crowd),
     case("client gone while it is answered", gone_reading),
     case("client gone while it sends", gone_sending),
     case("error before the headers", early_error),
     case("error after the headers", late_error),
+    case("redirect to a path", redirect),
     case("204", no_content),
     case("304", not_modified),
     case("60 kB of headers", headers),
@@ -285,6 +289,73 @@ fn streamed(front: &Front) -> Seen {
         second != b"second\n",
         format!("then {:?}", String::from_utf8_lossy(&second)),
     )
+}
+
+/// Makes a file for `/file`, and returns its path and what to ask for.
+fn make_file(front: &Front, length: usize) -> (PathBuf, String) {
+    let name = format!("file-{}", front.port);
+    let path = front.daemon.folder.path("state").join(&name);
+    fs::write(&path, pattern(length)).expect("a file can be written");
+    (path, format!("/file?name={name}"))
+}
+
+fn file(front: &Front) -> Seen {
+    const LENGTH: usize = 3_000_000;
+    let (_, target) = make_file(front, LENGTH);
+    let mut client = front.connect()?;
+    let answer = client.ask("GET", &target, "")?;
+    is(&answer, 200)?;
+    unless(
+        answer.body != pattern(LENGTH),
+        format!("{} bytes, or others", answer.body.len()),
+    )?;
+    let length = answer.head.header("Content-Length");
+    unless(
+        length.is_some_and(|length| length != LENGTH.to_string()),
+        format!("Content-Length is {length:?}"),
+    )?;
+    in_step(front, client, &answer)
+}
+
+/// Who has not got all of it yet sees that it is not the whole. A server may have had all of it in time.
+fn cut_file(front: &Front) -> Seen {
+    const LENGTH: usize = 40_000_000;
+    let (path, target) = make_file(front, LENGTH);
+    let mut client = front.connect()?;
+    client.request("GET", &target, "")?;
+    let mut head = client.head("GET")?;
+    let mut got = client.part(&mut head)?;
+    let file = File::options().write(true).open(path).expect("it is there");
+    file.set_len(1_000_000).expect("it can be cut");
+    let end = loop {
+        match client.part(&mut head) {
+            Ok(part) if part.is_empty() => break Ok(()),
+            Ok(part) => got.extend(part),
+            Err(error) => break Err(error),
+        }
+    };
+    let right = pattern(LENGTH);
+    if let Some(at) = got.iter().zip(&right).position(|(got, right)| got != right) {
+        let other = String::from_utf8_lossy(&got[at..]).into_owned();
+        return Err(format!("behind {at} bytes of the file comes {other:?}").into());
+    }
+    unless(
+        end.is_ok() && got.len() < LENGTH,
+        format!("{} bytes seem to be the whole file", got.len()),
+    )?;
+    all_free(front)
+}
+
+fn redirect(front: &Front) -> Seen {
+    let mut client = front.connect()?;
+    let answer = client.ask("GET", "/redirect", "")?;
+    is(&answer, 302)?;
+    let place = answer.head.header("Location");
+    unless(
+        !place.is_some_and(|place| place.ends_with("/elsewhere?a=b")),
+        format!("Location is {place:?}"),
+    )?;
+    in_step(front, client, &answer)
 }
 
 fn kept(front: &Front) -> Seen {

@@ -144,6 +144,12 @@ pub const FCGID: Server = Server {
             why: "mod_fcgid 2.3 writes \"FastCGI server closed connection\" into its log, and ends the answer as if it were whole.",
             is_rare: false,
         },
+        Shortfall {
+            case: "file that becomes shorter",
+            seen: &["bytes of the file comes"],
+            why: "Apache puts a page about an error behind what mod_fcgid has got, and ends the answer as if it were whole.",
+            is_rare: false,
+        },
     ],
     ..APACHE
 };
