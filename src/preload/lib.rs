@@ -17,9 +17,11 @@ mod program;
 mod signals;
 pub mod wire;
 
-use libc::{c_char, c_int, c_long, sockaddr, socklen_t};
+use libc::{c_char, c_int, c_void, sockaddr, socklen_t};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::mem;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 /// The process that is to become a mold at its first accept; 0 is none.
 static AWAITED: AtomicI32 = AtomicI32::new(0);
@@ -79,8 +81,15 @@ pub unsafe extern "C" fn accept(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> c_int {
-    // SAFETY: the caller's.
-    unsafe { accept4(socket, address, length, 0) }
+    static NEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+    before_accept(socket);
+    // SAFETY: the next accept is the C library's, or that of another library that is preloaded, and has this type. The
+    // caller vouches for its pointers.
+    unsafe {
+        let next: Option<unsafe extern "C" fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int> =
+            mem::transmute(next(&NEXT, c"accept"));
+        next.map_or(-1, |next| next(socket, address, length))
+    }
 }
 
 /// accept4(2) as programs call it.
@@ -94,14 +103,33 @@ pub unsafe extern "C" fn accept4(
     length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
+    static NEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+    before_accept(socket);
+    // SAFETY: as in `accept`.
+    unsafe {
+        let next: Option<
+            unsafe extern "C" fn(c_int, *mut sockaddr, *mut socklen_t, c_int) -> c_int,
+        > = mem::transmute(next(&NEXT, c"accept4"));
+        next.map_or(-1, |next| next(socket, address, length, flags))
+    }
+}
+
+/// Makes the process the mold that it is to be, once. Returns in the programs that are forked, too.
+fn before_accept(socket: c_int) {
     let awaited = AWAITED.load(Ordering::Relaxed);
     if socket == 0 && awaited != 0 {
         AWAITED.store(0, Ordering::Relaxed);
         mold::become_mold(awaited);
     }
-    // SAFETY: the caller vouches for the pointers. The call sets errno.
-    let result: c_long =
-        unsafe { libc::syscall(libc::SYS_accept4, socket, address, length, flags) };
-    // A descriptor, or -1.
-    c_int::try_from(result).unwrap_or(-1)
+}
+
+/// The function that programs would call without this library, looked up once; null if there is none.
+fn next(known: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
+    let mut function = known.load(Ordering::Relaxed);
+    if function.is_null() {
+        // SAFETY: the name is a C string.
+        function = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+        known.store(function, Ordering::Relaxed);
+    }
+    function
 }

@@ -23,6 +23,10 @@ pub fn begin(order: &Order, signals: &Signals) {
     // the mold, whose places the new ones take.
     unsafe {
         libc::setpgid(0, 0);
+        // Else the mold would die with it.
+        if libc::getpgrp() != libc::getpid() {
+            libc::_exit(0);
+        }
         libc::dup2(listener, 0);
         libc::dup2(stdout, 1);
         libc::dup2(stderr, 2);

@@ -65,7 +65,7 @@ pub(crate) fn order(
     orders: &Channel,
     stdio: [BorrowedFd<'_>; 3],
 ) -> io::Result<(Pid, OwnedFd, Hold)> {
-    let (line, its_line) = channel::pair()?;
+    let (line, its_line) = channel::pair_of_carriers()?;
     let (end, leash) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let [stdin, stdout, stderr] = stdio;
     let fds: [BorrowedFd<'_>; wire::ORDER_FDS] =

@@ -79,6 +79,7 @@ pub fn pages(program: Program) {
             .collect();
         assert!(pids.contains(&pid), "{pid} is none of {pids:?}");
     }
+    assert!(host.daemon.lines_like("does not fork").is_empty());
     let head = transfer::transfer(
         host.nginx.port,
         "HEAD",
