@@ -130,7 +130,9 @@ fn exception(error: Error) -> PyErr {
 pub(crate) fn exchange_exception(error: &exchange::Error) -> PyErr {
     let text = error.to_string();
     match error {
-        exchange::Error::Gone => PyConnectionResetError::new_err(text),
+        exchange::Error::Gone | exchange::Error::Unreachable(_) => {
+            PyConnectionResetError::new_err(text)
+        }
         exchange::Error::Timeout(_) => PyTimeoutError::new_err(text),
         exchange::Error::Wire(_) | exchange::Error::Io(_) | exchange::Error::File(_) => {
             PyOSError::new_err(text)

@@ -40,6 +40,9 @@ pub enum Error {
     /// The web server closed the connection, or gave the request up.
     #[error("the web server has closed the connection")]
     Gone,
+    /// The network to it has failed, or has been silent for too long.
+    #[error("the web server is out of reach: {}", .0.desc())]
+    Unreachable(Errno),
     /// A deadline passed.
     #[error("timed out waiting for {0}")]
     Timeout(&'static str),
@@ -58,6 +61,11 @@ impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => Self::Gone,
+            Errno::ETIMEDOUT
+            | Errno::EHOSTUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::ENETUNREACH
+            | Errno::ENETDOWN => Self::Unreachable(errno),
             other => Self::Io(other.into()),
         }
     }
@@ -108,6 +116,8 @@ pub struct Exchange {
     watch: Option<Arc<Watch>>,
     /// The beginning of the answer, if somebody wants to know it.
     head: Option<AnswerHead>,
+    /// What has happened to the network.
+    unreachable: Option<Errno>,
 }
 
 /// A direct wait: nothing to let go.
@@ -128,6 +138,7 @@ impl Exchange {
             blocking: DIRECT,
             watch,
             head: None,
+            unreachable: None,
         }
     }
 
@@ -144,6 +155,20 @@ impl Exchange {
         self.connection = None;
         self.stage = Stage::Broken;
         self.forget_body();
+    }
+
+    /// Tells once that the network to the web server has failed.
+    pub fn take_loss(&mut self) -> Option<Error> {
+        self.unreachable.take().map(Error::Unreachable)
+    }
+
+    /// Remembers an error of the connection, where it is one of the network.
+    fn failed(&mut self, errno: Errno) -> Error {
+        let error = Error::from(errno);
+        if let Error::Unreachable(errno) = error {
+            self.unreachable = Some(errno);
+        }
+        error
     }
 
     /// The connection, if there is one.
@@ -399,7 +424,7 @@ impl Exchange {
                 Ok(count) => self.response.sent(count),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(false),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.failed(error)),
             }
         }
     }
@@ -520,7 +545,10 @@ impl Exchange {
                     self.receiver.filled(count);
                     return Ok(count);
                 }
-                other => return other,
+                Err(error) => {
+                    self.failed(error);
+                    return Err(error);
+                }
             }
         }
     }

@@ -89,6 +89,11 @@ pub enum FromWorker {
         /// Its process id, which is that of its group as well.
         pid: u32,
     },
+    /// The network to a web server has failed.
+    Lost {
+        /// How.
+        text: String,
+    },
     /// Something is wrong with my program.
     Trouble {
         /// What is.
@@ -173,6 +178,10 @@ impl FromWorker {
                 to.byte(12);
                 to.cut_text(text);
             }
+            Self::Lost { text } => {
+                to.byte(13);
+                to.cut_text(text);
+            }
         }
         to.0
     }
@@ -197,6 +206,7 @@ impl FromWorker {
             10 => Self::Started { pid: from.small()? },
             11 => Self::Trouble { text: from.text()? },
             12 => Self::Advice { text: from.text()? },
+            13 => Self::Lost { text: from.text()? },
             _ => return Err(Malformed),
         };
         from.end(message)
@@ -547,6 +557,9 @@ mod tests {
             FromWorker::Slow(overdue.clone()),
             FromWorker::TimedOut(overdue),
             FromWorker::Occupied,
+            FromWorker::Lost {
+                text: "away".into(),
+            },
             FromWorker::Note {
                 text: "ünklar".into(),
             },

@@ -113,7 +113,11 @@ impl Relay {
     fn fail(&mut self, exchange: &mut Exchange, fault: Fault) {
         match fault {
             Fault::Client(error) => {
-                if !matches!(error, exchange::Error::Gone) {
+                // What becomes of the network, the worker tells.
+                if !matches!(
+                    error,
+                    exchange::Error::Gone | exchange::Error::Unreachable(_)
+                ) {
                     let request = describe(exchange);
                     self.life.tell(format!("{error}, at the request {request}"));
                 }

@@ -443,7 +443,7 @@ impl Worker {
     /// Notes a connection that ended before its request was whole. Web servers close unused connections all the time,
     /// and that is no news.
     fn note(&self, error: &Error) {
-        if self.settings.notes && !matches!(error, Error::Gone) {
+        if self.settings.notes && !matches!(error, Error::Gone | Error::Unreachable(_)) {
             // A note that finds the channel full is not worth a wait.
             let _ = self.tell(&FromWorker::Note {
                 text: format!("connection dropped: {error}"),

@@ -138,6 +138,9 @@ fn a_host_is_cut_off_and_comes_back() {
         until("its connections are gone", || {
             stage.established(second) == 0
         });
+        let line =
+            "WARNING: [pool site] child *: the web server is out of reach: Connection timed out";
+        second.daemon.wait_for_line(line);
         assert!(
             stage.status(first, "active processes") > 0,
             "its readers wait"

@@ -121,6 +121,10 @@ impl Pool {
                         tracing::warn!("[pool {}] child {pid} was in: {line}", self.config.name);
                     }
                 }
+                FromWorker::Lost { text } => {
+                    let pid = process.pid_text();
+                    tracing::warn!("[pool {}] child {pid}: {text}", self.config.name);
+                }
                 FromWorker::Note { text } => {
                     tracing::debug!(
                         "[pool {}] child {}: {text}",

@@ -110,7 +110,7 @@ impl Exchange {
                 *copies = true;
                 Ok(())
             }
-            Err(error) => Err(match Error::from(error) {
+            Err(error) => Err(match self.failed(error) {
                 Error::Io(error) => Error::File(error),
                 other => other,
             }),

@@ -3,6 +3,7 @@
 
 use super::{KEPT, LISTENER, PARKED, Worker, exclusive};
 use crate::Application;
+use crate::message::FromWorker;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{SockaddrStorage, getpeername};
@@ -148,6 +149,11 @@ impl Worker {
                 let _ = self.epoll.delete(connection);
             }
             exchange.close();
+            if let Some(loss) = exchange.take_loss() {
+                // A line that finds the channel full is not worth a wait.
+                let text = loss.to_string();
+                let _ = self.tell(&FromWorker::Lost { text });
+            }
         }
     }
 }
