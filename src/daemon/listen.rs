@@ -248,6 +248,9 @@ impl Inherited {
             // Gone already is as good.
             let _ = std::fs::remove_file(path);
         }
+        if let Some(place) = self.parking {
+            place.give_up();
+        }
     }
 }
 

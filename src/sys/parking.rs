@@ -7,6 +7,7 @@
 
 use crate::channel::{self, Channel};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -62,6 +63,17 @@ impl Parking {
             Ok(mut received) => Ok(received.fds.pop()),
             Err(_) => Ok(None),
         }
+    }
+
+    /// Whether nobody has the other end any more. What was put there before can still be taken.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        let mut polled = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        // It fails for nothing that is wrong with this end.
+        let _ = poll(&mut polled, PollTimeout::ZERO);
+        polled[0]
+            .revents()
+            .is_some_and(|events| events.contains(PollFlags::POLLHUP))
     }
 
     /// How many wait to be taken from this end.
@@ -136,7 +148,9 @@ mod tests {
         assert_eq!(theirs.waiting() as usize, fitting);
         shutdown(theirs.as_fd().as_raw_fd(), Shutdown::Write).unwrap();
         assert!(ours.take().is_err());
+        assert!(!ours.is_given_up());
         drop(theirs);
+        assert!(ours.is_given_up());
         let gone = ours.put(connection.as_fd()).unwrap_err();
         assert_ne!(gone.kind(), io::ErrorKind::WouldBlock);
     }

@@ -300,10 +300,11 @@ impl Worker {
                 other => other?,
             };
             if received.length == 0 {
-                // The master is gone; or it is another program now, whose workers answer who waits.
+                // The master is gone; or it is another program now, whose workers answer who waits if it has the pool.
                 self.told.retire = true;
-                if !self.control.is_peer_parent() {
-                    self.told.drain = true;
+                let is_gone = !self.control.is_peer_parent();
+                self.told.drain = is_gone || self.parking.is_given_up();
+                if is_gone {
                     silence();
                 }
                 return Ok(());

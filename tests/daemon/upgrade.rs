@@ -114,6 +114,54 @@ fn a_new_program_takes_over_and_no_request_is_lost() {
     assert!(!daemon.folder.path("probe.sock").exists());
 }
 
+/// Nobody of the new program comes after its workers.
+#[test]
+fn a_pool_that_the_new_program_does_not_have_answers_who_waits() {
+    let setup = Setup::new()
+        .wsgi("probe", PROBE, "pm = static\npm.max_children = 1")
+        .pool("hello", "app = hello\npm = static\npm.max_children = 1");
+    let daemon = start(setup);
+    let address = daemon.address("probe");
+    let request = |path: &str| Request::get(path).bytes(1, KEEP_CONN);
+    let mut kept: Vec<Connection> = (0..4)
+        .map(|_| {
+            let mut kept = address.connect().expect("the pool listens");
+            kept.send(&request("/pid")).expect("it is open");
+            kept.answer().expect("the pool answers");
+            kept
+        })
+        .collect();
+    let mut held = address.connect().expect("the pool listens");
+    held.send(&request("/hold?ms=3000")).expect("it is open");
+    daemon.wait_for_line("*said into stderr: \"held\"*");
+    let mut waiting: Vec<Connection> = (0..3)
+        .map(|_| {
+            let mut waiting = address.connect().expect("the pool listens");
+            waiting.send(&request("/pid")).expect("it is open");
+            waiting
+        })
+        .collect();
+    let mut quiet = kept.split_off(2);
+    for connection in &mut kept {
+        connection.send(&request("/pid")).expect("it is open");
+    }
+    let path = daemon.folder.path("preforkd.conf");
+    let text = fs::read_to_string(&path).expect("it was written");
+    let (global, pools) = text.split_once("\n[probe]").expect("it has the pool");
+    let (_, hello) = pools.split_once("\n[hello]").expect("it has the pool");
+    fs::write(&path, format!("{global}\n[hello]{hello}")).expect("it can be written");
+    install(daemon.folder.root());
+    daemon.signal(Signal::SIGUSR2);
+    for connection in &mut quiet {
+        connection.expect_end().expect("it is closed");
+    }
+    for connection in [&mut held].into_iter().chain(&mut kept).chain(&mut waiting) {
+        assert_eq!(connection.answer().expect("it is answered").status, 200);
+    }
+    daemon.wait_for_workers("probe", 0);
+    assert!(address.connect().is_err(), "it still listens");
+}
+
 /// Prints when it is told to, by a file.
 const LATE: &str = r#"
 import os, sys, time

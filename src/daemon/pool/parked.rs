@@ -65,6 +65,25 @@ impl Place {
     pub fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
+
+    /// Leaves to the workers what has a request, and ends the rest: nobody looks after it any more.
+    pub fn give_up(self) {
+        for _ in 0..self.ours().waiting() {
+            if let Ok(Some(connection)) = self.ours().take() {
+                self.pass_or_end(connection);
+            }
+        }
+    }
+
+    /// Hands a connection to the workers if there is something on it, and else ends it. Returns whether they got it.
+    fn pass_or_end(&self, connection: OwnedFd) -> bool {
+        let passed = look_at(connection.as_fd()) == Arrived::Bytes
+            && self.ours().put(connection.as_fd()).is_ok();
+        if !passed {
+            end(connection);
+        }
+        passed
+    }
 }
 
 /// The connections that a pool looks after.
@@ -127,7 +146,7 @@ impl Parked {
                 }
             };
             if self.ends {
-                self.pass_or_end(connection);
+                self.place.pass_or_end(connection);
                 continue;
             }
             // As many, or as many since then that its number would be another's.
@@ -173,17 +192,7 @@ impl Parked {
         };
         let _ = common.epoll.delete(&connection);
         // What wakes the master and has nothing in it is none, either.
-        self.pass_or_end(connection)
-    }
-
-    /// Hands a connection to the workers if there is something on it, and else ends it. Returns whether they got it.
-    fn pass_or_end(&self, connection: OwnedFd) -> bool {
-        let passed = look_at(connection.as_fd()) == Arrived::Bytes
-            && self.place.ours().put(connection.as_fd()).is_ok();
-        if !passed {
-            end(connection);
-        }
-        passed
+        self.place.pass_or_end(connection)
     }
 
     /// Puts all connections back to where they came from, for whoever looks after them next: another generation, or
@@ -210,7 +219,7 @@ impl Parked {
         self.ends = true;
         for connection in std::mem::take(&mut self.connections).into_values() {
             let _ = common.epoll.delete(&connection);
-            self.pass_or_end(connection);
+            self.place.pass_or_end(connection);
         }
     }
 }
