@@ -10,7 +10,7 @@ use crate::support::site::{Site, Variant};
 use crate::support::stores::{Memcached, Postgres};
 use crate::support::wait::until;
 
-use super::{PAGES, SETTINGS, memcached, site};
+use super::{PAGES, SETTINGS, filled, memcached, postgresql, recipe, site};
 
 const WORKERS: usize = 4;
 const POOL: &str = "pm = static\npm.max_children = 4";
@@ -69,17 +69,21 @@ fn pair(text: &str) -> (i32, i32) {
 #[test]
 fn workers_of_a_django_site_share_no_connection() {
     let postgres = Postgres::start();
-    let kept = "'CONN_MAX_AGE': None, 'CONN_HEALTH_CHECKS': True";
-    let pooled = "'CONN_HEALTH_CHECKS': True, 'OPTIONS': {'pool': {'min_size': 1, 'max_size': 1}}";
-    for keys in [kept, pooled] {
-        let site = site(&postgres.django(keys), POOL);
+    let kept = postgresql(&postgres);
+    let pooled = filled(
+        &kept,
+        "\"CONN_MAX_AGE\": None",
+        "\"OPTIONS\": {\"pool\": {\"min_size\": 1, \"max_size\": 1}}",
+    );
+    for settings in [kept, pooled] {
+        let site = site(&settings, POOL);
         site.daemon.wait_for_line(LOADED);
         until("the mold's connection is closed", || {
             postgres.query(CONNECTIONS) == "0"
         });
         let address = Address::Unix(site.daemon.folder.path("run/tour.sock"));
         let before = partners(&address, "/backend");
-        assert_eq!(postgres.query(CONNECTIONS), "4", "{keys}");
+        assert_eq!(postgres.query(CONNECTIONS), "4", "{settings}");
         // As a restart of the database does. No visitor notices.
         postgres.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -92,7 +96,7 @@ fn workers_of_a_django_site_share_no_connection() {
                 .all(|(worker, partner)| after[worker] != *partner)
         );
         for line in ["Traceback", "threads", "the import left"] {
-            assert_eq!(site.daemon.lines_like(line), [""; 0], "{keys}");
+            assert_eq!(site.daemon.lines_like(line), [""; 0], "{settings}");
         }
     }
 }
@@ -105,16 +109,15 @@ fn workers_of_a_django_site_share_no_cache_connection() {
                      def close(self, **kwargs):\n        \
                          'As that of pylibmc: the client looks after its connections itself.'\n";
     let uses = format!(
-        "{PAGES}\nfrom django.core.cache import caches\nfor name in caches: caches[name].set('imported', name)\n"
+        "{PAGES}\nfrom django.core.cache import caches\nfor name in caches: caches[name].set_many({{str(key): name for key in range(20)}})\n"
     );
     let servers = [Memcached::start(), Memcached::start()];
     let nobody = servers
         .each_ref()
         .map(|server| server.stat("curr_connections"));
     let settings = format!(
-        "{SETTINGS}{}CACHES['keeps'] = {{**CACHES['default'], 'BACKEND': 'tour.keeps.Keeps', 'LOCATION': '127.0.0.1:{}'}}\n",
-        memcached("cache", &servers[..1], ""),
-        servers[1].port
+        "{SETTINGS}{}CACHES['keeps'] = {{**CACHES['default'], 'BACKEND': 'tour.keeps.Keeps'}}\n",
+        memcached("cache", &servers)
     );
     let site = Site::vary(&Variant {
         settings: &settings,
@@ -155,35 +158,38 @@ fn the_mold_of_a_django_site_has_no_database_open() {
 #[test]
 fn workers_share_no_connection_that_the_application_looks_after() {
     let postgres = Postgres::start();
-    let application = |how: &str| {
+    let application = |opens: &str, pid: &str| {
         format!(
-            "import os, time, psycopg\n\
-             database = None\n\
-             def connect():\n    \
-                 global database\n    \
-                 database = psycopg.connect('{}', autocommit=True)\n\
-             {how}\n\
+            "{opens}\n\
+             import os, time\n\
              def application(environ, start_response):\n    \
-                 if database is None: connect()\n    \
                  time.sleep(.1)\n    \
-                 (pid,) = database.execute('SELECT pg_backend_pid()').fetchone()\n    \
+                 ((pid,),) = {pid}\n    \
                  start_response('200 OK', [('Content-Type', 'text/plain')])\n    \
-                 return [f'{{os.getpid()}}\\n{{pid}}\\n'.encode()]\n",
-            postgres.conninfo()
+                 return [f'{{os.getpid()}}\\n{{pid}}\\n'.encode()]\n"
         )
     };
-    let hooks =
-        "connect()\nos.register_at_fork(before=lambda: database.close(), after_in_child=connect)";
-    let file = "import sqlite3\nfile = sqlite3.connect(os.environ['STATE'] + '/notes.db')\nfile.execute('CREATE TABLE notes (text)')";
+    let opens = |recipe: &str| filled(recipe, "dbname=site", &postgres.conninfo());
+    let late = opens(&recipe("def query(sql)"));
+    let hooks = opens(&recipe("after_in_child=connect"));
+    let early = filled(&hooks, "os.register_at_fork", "dict");
+    let file = "import os, sqlite3\n\
+                file = sqlite3.connect(os.environ['STATE'] + '/notes.db')\n\
+                file.execute('CREATE TABLE notes (text)')";
+    let pid = "database.execute('SELECT pg_backend_pid()').fetchall()";
     let setup = Setup::new();
     setup.folder.writable("state");
     let daemon = setup
-        .wsgi("hooks", &application(hooks), POOL)
-        .wsgi("late", &application(""), POOL)
-        .wsgi("early", &application("connect()"), POOL)
+        .wsgi("hooks", &application(&hooks, pid), POOL)
+        .wsgi(
+            "late",
+            &application(&late, "query('SELECT pg_backend_pid()')"),
+            POOL,
+        )
+        .wsgi("early", &application(&early, pid), POOL)
         .wsgi(
             "file",
-            &application(file),
+            &application(file, "((0,),)"),
             &format!("{POOL}\nenv[STATE] = @DIR@/state"),
         )
         .start();

@@ -9,10 +9,6 @@ use super::{memcached, site};
 /// Workers that are replaced, so that new ones meet the dead server as well.
 const POOL: &str = "pm = static\npm.max_children = 3\npm.max_requests = 20";
 
-/// What `packaging/docs/state.md` says: a server that does not answer is asked again after a while, and never replaced by
-/// another one, since workers would not agree on when.
-const PATIENT: &str = "'ignore_exc': True, 'retry_attempts': 10**9, 'retry_timeout': 1, 'connect_timeout': 1, 'timeout': 1";
-
 fn two() -> [Memcached; 2] {
     [Memcached::start(), Memcached::start()]
 }
@@ -32,7 +28,7 @@ fn visitors(site: &Site, count: usize) -> Vec<Visitor> {
 #[test]
 fn a_session_that_memcached_drops_is_a_logout() {
     let servers = two();
-    let site = site(&memcached("cache", &servers, PATIENT), POOL);
+    let site = site(&memcached("cache", &servers), POOL);
     let mut visitor = visitors(&site, 1).remove(0);
     servers.iter().for_each(Memcached::forget);
     visitor.is_forgotten();
@@ -47,7 +43,7 @@ fn a_session_that_memcached_drops_is_a_logout() {
 fn a_dead_memcached_costs_its_own_sessions() {
     const VISITORS: usize = 12;
     let mut servers = two();
-    let site = site(&memcached("cache", &servers, PATIENT), POOL);
+    let site = site(&memcached("cache", &servers), POOL);
     let mut visitors = visitors(&site, VISITORS);
     let had = servers.each_ref().map(|server| server.stat("curr_items"));
     assert_eq!(had[0] + had[1], 12);
@@ -82,7 +78,7 @@ fn a_dead_memcached_costs_its_own_sessions() {
 #[test]
 fn sessions_in_memcached_and_a_database_outlive_memcached() {
     let mut servers = two();
-    let site = site(&memcached("cached_db", &servers, PATIENT), POOL);
+    let site = site(&memcached("cached_db", &servers), POOL);
     let mut visitors = visitors(&site, 6);
     servers.iter().for_each(Memcached::forget);
     for dead in [false, true] {

@@ -20,9 +20,6 @@ use super::wait::{PATIENCE, until};
 /// Where Debian has the programs of each version of PostgreSQL.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 
-/// The user of the database whom all are.
-const USER: &str = "tour";
-
 /// A process that is ended with this signal, and waited for.
 #[derive(Debug)]
 struct Server {
@@ -82,6 +79,11 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// The user whom all are.
+    pub const USER: &str = "tour";
+    /// The database.
+    pub const NAME: &str = "postgres";
+
     /// Starts one, and waits until it takes connections.
     #[track_caller]
     pub fn start() -> Postgres {
@@ -99,7 +101,7 @@ impl Postgres {
         initdb
             .args(["--no-sync", "--no-instructions", "--auth=trust"])
             .args(["--encoding=UTF8", "--locale=C"])
-            .arg(format!("--username={USER}"))
+            .arg(format!("--username={}", Postgres::USER))
             .arg("-D")
             .arg(&data)
             .stdout(Stdio::null());
@@ -141,19 +143,11 @@ impl Postgres {
         }
     }
 
-    /// Django's setting DATABASES for it, with these keys as well.
-    pub fn django(&self, keys: &str) -> String {
-        format!(
-            "DATABASES = {{'default': {{'ENGINE': 'django.db.backends.postgresql', 'HOST': '{}', \
-             'PORT': {}, 'USER': '{USER}', 'NAME': 'postgres', {keys}}}}}\n",
-            self.address, self.port
-        )
-    }
-
     /// What psycopg connects with.
     pub fn conninfo(&self) -> String {
         let (address, port) = (self.address, self.port);
-        format!("host={address} port={port} user={USER} dbname=postgres")
+        let (user, name) = (Postgres::USER, Postgres::NAME);
+        format!("host={address} port={port} user={user} dbname={name}")
     }
 
     /// The answer to a query, a line a row.
