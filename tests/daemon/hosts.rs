@@ -120,6 +120,7 @@ fn a_host_is_cut_off_and_comes_back() {
         let looks =
             [(); 6].map(|()| thread::spawn(move || Browser::new(port).get("/slow?ms=1000")));
 
+        assert!(stage.established(second.name, second) > 0);
         let lost = Instant::now();
         stage.network.cut_off(second.name);
         // Who waits for a page that the lost host was making gets it from the other.
@@ -135,8 +136,8 @@ fn a_host_is_cut_off_and_comes_back() {
         until("its workers are free", || {
             stage.status(second, "active processes") == 0
         });
-        until("its connections are gone", || {
-            stage.established(second) == 0
+        until("its connections are gone, on both sides", || {
+            stage.established(second.name, second) + stage.established("front", second) == 0
         });
         let line =
             "WARNING: [pool site] child *: the web server is out of reach: Connection timed out";

@@ -1,7 +1,7 @@
 //! The machines of the recipe, packaging/docs/two-hosts.md, with what runs on each: its own words are what is run.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -202,18 +202,19 @@ impl Stage {
             .unwrap_or_else(|| panic!("no {field} in {text}"))
     }
 
-    /// How many connections to a host's pool its kernel holds for established.
-    pub fn established(&self, host: &Host) -> usize {
-        self.network.on(host.name, || {
+    /// How many connections to a host's pool the kernel of a machine, of that host or of another one, holds for established.
+    pub fn established(&self, machine: &str, host: &Host) -> usize {
+        let address: SocketAddrV4 = host.address.parse().expect("an address and a port");
+        // As proc(5) has them.
+        let ip = u32::from_le_bytes(address.ip().octets());
+        let address = format!("{ip:08X}:{:04X}", address.port());
+        self.network.on(machine, || {
             let table = fs::read_to_string("/proc/thread-self/net/tcp").expect("/proc has it");
-            table
-                .lines()
-                .filter(|line| {
-                    let words: Vec<&str> = line.split_whitespace().collect();
-                    // proc(5): the local address and port, the state.
-                    words[1].ends_with(":2328") && words[3] == "01"
-                })
-                .count()
+            let connections = table.lines().filter(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words[1..3].contains(&address.as_str()) && words[3] == "01"
+            });
+            connections.count()
         })
     }
 }
