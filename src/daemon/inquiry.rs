@@ -128,7 +128,7 @@ impl Master {
                 );
                 self.inquiry_failed(&scope, &why);
             }
-            Death::Exited(_) | Death::Signaled { .. } | Death::Unseen => {
+            Death::Exited(_) | Death::Signaled { .. } => {
                 self.inquiry_failed(&scope, &format!("the process that does {death}"));
             }
         }

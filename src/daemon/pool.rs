@@ -36,7 +36,6 @@ use preforkd_plan::scale::Mode;
 use preforkd_plan::time::Time;
 use preforkd_sys::children::Death;
 use preforkd_sys::clock;
-use preforkd_sys::molded::Orders;
 use preforkd_sys::queue::{Gauge, Target};
 use preforkd_sys::scoreboard::{Scoreboard, State};
 use preforkd_worker::log_file::LogFiles;
@@ -81,8 +80,8 @@ pub struct Pool {
     pages: Option<Box<Pages>>,
     workers: Vec<Option<Process>>,
     mold: Option<Process>,
-    /// To the mold of a program, if its workers' programs are forked from one.
-    orders: Option<Orders>,
+    /// Whether its mold is the program. Cleared when that turned out to be unfit.
+    molds_program: bool,
     /// Cleared when importing the application turned out to start threads.
     preload: bool,
     /// What people have been told of the application.
@@ -172,11 +171,11 @@ impl Pool {
             lifetime: config.max_lifetime,
             control: control_timeout,
         };
-        let orders = match (&config.application, &common.preload) {
-            (Application::Exec(Exec { mold: true, .. }), Some(_)) => Some(Orders::new()?),
-            _ => None,
-        };
-        let has_mold = matches!(config.application, Application::Wsgi(_)) || orders.is_some();
+        let molds_program = matches!(
+            (&config.application, &common.preload),
+            (Application::Exec(Exec { mold: true, .. }), Some(_))
+        );
+        let has_mold = matches!(config.application, Application::Wsgi(_)) || molds_program;
         let mut plan = Plan::new(config.limits, timeouts, has_mold);
         plan.set_max_queue(config.max_queue);
         Ok(Self {
@@ -193,7 +192,7 @@ impl Pool {
             pages: status::pages_of(&config).map(Box::new),
             workers: (0..config.limits.max_children).map(|_| None).collect(),
             mold: None,
-            orders,
+            molds_program,
             preload: true,
             advice: Vec::new(),
             last_failure: Held::default(),
@@ -225,7 +224,7 @@ impl Pool {
         self.decided
             || (matches!(self.config.limits.mode, Mode::Ondemand { .. })
                 && !matches!(self.config.application, Application::Wsgi(_))
-                && self.orders.is_none())
+                && !self.molds_program)
     }
 
     /// Whether it has been told to leave.
@@ -519,8 +518,6 @@ impl Pool {
             mold.leaving = true;
             mold.signal(Signal::SIGTERM);
         }
-        // Who still orders a program hears at once that there is no mold any more.
-        self.orders = None;
         self.on(Event::Stop(phase));
     }
 

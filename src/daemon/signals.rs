@@ -85,7 +85,14 @@ impl Master {
 
     pub(crate) fn reap(&mut self) {
         loop {
-            let (pid, death) = match children::reap() {
+            let ended = children::ended().and_then(|ended| {
+                let Some(pid) = ended else { return Ok(None) };
+                for pool in self.pools.values() {
+                    pool.end_group_of(pid);
+                }
+                Ok(Some((pid, children::wait_for(pid)?)))
+            });
+            let (pid, death) = match ended {
                 Ok(Some(dead)) => dead,
                 Ok(None) => return,
                 Err(error) => {

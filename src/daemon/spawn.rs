@@ -8,7 +8,6 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, pipe2};
 use preforkd_sys::channel::{self, Channel};
-use preforkd_sys::molded::{Orders, wire};
 use preforkd_sys::parking::Parking;
 use preforkd_sys::program::{Program, end_with};
 use preforkd_sys::scoreboard::{Handle, Reporter};
@@ -17,7 +16,9 @@ use preforkd_worker as worker;
 use preforkd_worker::cgi::{Cgi, Target};
 use preforkd_worker::hello::Hello;
 use preforkd_worker::log_file::LogFiles;
-use preforkd_worker::message::{BOOTSTRAP, LogSettings, MoldSettings, ToMold, WorkerSettings};
+use preforkd_worker::message::{
+    BOOTSTRAP, LogSettings, MODULE_FD, MOLD_VARIABLE, MoldSettings, ToMold, WorkerSettings,
+};
 use preforkd_worker::relay::listener::Listener;
 use preforkd_worker::relay::{self, Relay};
 use preforkd_worker::run::{Equipment, run};
@@ -94,18 +95,17 @@ impl Shared<'_> {
 /// # Errors
 /// EAGAIN, EMFILE, ENOMEM and their like.
 pub fn hello(shared: Shared<'_>, slot: u32) -> io::Result<Spawned> {
-    fork_worker(shared, slot, None, |_| {
+    fork_worker(shared, slot, |_| {
         confine(shared.pool)?;
         Ok(Hello::new(shared.worker_settings(), shared.board.attach()?))
     })
 }
 
 /// Forks a worker with the application that `make` makes in it, once it is confined. `make` gets the worker's end of its
-/// channel; what else it uses is `kept`.
+/// channel.
 fn fork_worker<A: worker::Application>(
     shared: Shared<'_>,
     slot: u32,
-    kept: Option<BorrowedFd<'_>>,
     make: impl FnOnce(BorrowedFd<'_>) -> io::Result<A>,
 ) -> io::Result<Spawned> {
     let (mut spawned, ends) = prepare(shared)?;
@@ -118,7 +118,6 @@ fn fork_worker<A: worker::Application>(
         ends.control.as_fd(),
     ];
     keep.extend(shared.logs.fds());
-    keep.extend(kept);
     let stdio = [null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
     let pid = fork::fork_keeping(&keep, stdio, || {
         title::set(&format!("preforkd: pool {}", shared.pool.name));
@@ -166,16 +165,11 @@ fn environment_of_program(pool: &Pool) -> Vec<(OsString, OsString)> {
     environment
 }
 
-/// Forks a worker that relays to a program of its own, which the pool's mold forks, if there are `orders` to it.
+/// Forks a worker that relays to a program of its own.
 ///
 /// # Errors
 /// EAGAIN, EMFILE, ENOMEM and their like.
-pub fn relay(
-    shared: Shared<'_>,
-    exec: &Exec,
-    orders: Option<&Orders>,
-    slot: u32,
-) -> io::Result<Spawned> {
+pub fn relay(shared: Shared<'_>, exec: &Exec, slot: u32) -> io::Result<Spawned> {
     let pool = shared.pool;
     let settings = relay::Settings {
         program: Program {
@@ -187,17 +181,14 @@ pub fn relay(
         start_timeout: pool.start_timeout * PATIENCE.0 / PATIENCE.1,
     };
     let owner = pool.identity.as_ref().map(|user| (user.uid, user.gid));
-    let orders = orders.map(|orders| orders.relays.as_fd());
-    fork_worker(shared, slot, orders, |control| {
+    fork_worker(shared, slot, |control| {
         let listener = Listener::new(owner).map_err(|error| {
             let text = format!("cannot make a socket for the program: {error}");
             io::Error::new(error.kind(), text)
         })?;
         confine(pool)?;
         let control = Channel::from_fd(control.try_clone_to_owned()?);
-        let orders = orders.map(|orders| orders.try_clone_to_owned());
-        let mold = orders.transpose()?.map(Channel::from_fd);
-        Relay::new(settings, listener, control, mold)
+        Relay::new(settings, listener, control)
     })
 }
 
@@ -214,7 +205,7 @@ pub fn cgi(shared: Shared<'_>, exec: &Exec, slot: u32) -> io::Result<Spawned> {
         let arguments = exec.arguments.iter().map(OsString::from).collect();
         Target::Program { path, arguments }
     };
-    fork_worker(shared, slot, None, |control| {
+    fork_worker(shared, slot, |control| {
         confine(pool)?;
         let control = Channel::from_fd(control.try_clone_to_owned()?);
         Ok(Cgi::new(target, environment(pool), control))
@@ -276,33 +267,36 @@ pub fn mold(shared: Shared<'_>, wsgi: &Wsgi, extension: &File) -> io::Result<Spa
     Ok(spawned)
 }
 
-/// Tells a mold what to load. Without `preload` each worker imports the application itself.
+/// Tells a mold what it and its workers have to know, with a Python application what to load. Without `preload` each
+/// worker imports that itself.
 ///
 /// # Errors
 /// As [`by_mold`].
 pub fn set_up_mold(
     shared: Shared<'_>,
-    wsgi: &Wsgi,
+    wsgi: Option<&Wsgi>,
     mold: &Channel,
     preload: bool,
 ) -> io::Result<()> {
+    let text = |of: fn(&Wsgi) -> &String| wsgi.map_or_else(String::new, |wsgi| of(wsgi).clone());
     let setup = MoldSettings {
         worker: shared.worker_settings(),
         dumpable: shared.pool.dumpable,
         generation: shared.generation,
-        module: wsgi.module.clone(),
-        callable: wsgi.callable.clone(),
-        pythonpath: wsgi
-            .pythonpath
-            .iter()
-            .map(|path| path.to_string_lossy().into_owned())
-            .collect(),
-        preload: wsgi.preload && preload,
-        warmup: wsgi.warmup.clone(),
-        mount: match &wsgi.mount {
+        module: text(|wsgi| &wsgi.module),
+        callable: text(|wsgi| &wsgi.callable),
+        pythonpath: wsgi.map_or_else(Vec::new, |wsgi| {
+            let paths = wsgi.pythonpath.iter();
+            paths
+                .map(|path| path.to_string_lossy().into_owned())
+                .collect()
+        }),
+        preload: wsgi.is_some_and(|wsgi| wsgi.preload && preload),
+        warmup: wsgi.map_or_else(Vec::new, |wsgi| wsgi.warmup.clone()),
+        mount: wsgi.and_then(|wsgi| match &wsgi.mount {
             Mount::Auto => None,
             Mount::Prefix(prefix) => Some(prefix.clone()),
-        },
+        }),
     };
     let mut fds = vec![
         shared.listener,
@@ -318,12 +312,7 @@ pub fn set_up_mold(
 ///
 /// # Errors
 /// As [`hello`].
-pub fn program_mold(
-    shared: Shared<'_>,
-    exec: &Exec,
-    library: &File,
-    orders: &Orders,
-) -> io::Result<Spawned> {
+pub fn program_mold(shared: Shared<'_>, exec: &Exec, library: &File) -> io::Result<Spawned> {
     let pool = shared.pool;
     let (mut spawned, ends) = prepare(shared)?;
     // It does not listen: a program that does not become a mold ends, instead of waiting for nobody.
@@ -341,12 +330,7 @@ pub fn program_mold(
     let mut environment = environment_of_program(pool);
     preload(&mut environment);
     let environment = variables(environment)?;
-    let keep = [
-        socket.as_fd(),
-        ends.control.as_fd(),
-        library.as_fd(),
-        orders.mold.as_fd(),
-    ];
+    let keep = [socket.as_fd(), ends.control.as_fd(), library.as_fd()];
     let master = Pid::this();
     let pid = fork::fork_keeping(
         &keep,
@@ -357,14 +341,13 @@ pub fn program_mold(
                 return finish(Err(error));
             }
             let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-            // As molded::wire numbers them.
+            // At the numbers that molds expect.
             let descriptors = [
                 stdin.as_fd(),
                 stdout.as_fd(),
                 stderr.as_fd(),
                 ends.control.as_fd(),
                 library.as_fd(),
-                orders.mold.as_fd(),
             ];
             fork::exec(&program, &arguments, &environment, &descriptors)
         },
@@ -376,15 +359,14 @@ pub fn program_mold(
 /// Has the dynamic linker load the library from its descriptor, before what the pool has it load.
 fn preload(environment: &mut Vec<(OsString, OsString)>) {
     const NAME: &str = "LD_PRELOAD";
-    let mut list = OsString::from(format!("/proc/self/fd/{}", wire::LIBRARY_FD));
+    let mut list = OsString::from(format!("/proc/self/fd/{}", MODULE_FD));
     if let Some(place) = environment.iter().position(|(name, _)| name == NAME) {
         let (_, others) = environment.remove(place);
         list.push(":");
         list.push(others);
     }
-    let told = |text: &CStr| OsStr::from_bytes(text.to_bytes()).to_owned();
     environment.push((NAME.into(), list));
-    environment.push((told(wire::VARIABLE), told(wire::VERSION)));
+    environment.push((MOLD_VARIABLE.into(), "1".into()));
 }
 
 /// Starts `program` to check the configuration: a process of the master's own, with what it prints.

@@ -6,20 +6,20 @@
 //! A process with several threads cannot be forked safely. If importing the application started some, the mold executes
 //! its interpreter anew, and each worker imports the application by itself.
 
-use crate::worker::{Birth, Inheritance, live};
+use crate::application::Wsgi;
+use crate::worker::live;
 use crate::{connections, django, failure, loading, stray};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
-use preforkd_sys::channel::{Channel, MAX_MESSAGE};
-use preforkd_sys::fork::{MAX_SIBLINGS, exit_now, siblings, thread_count};
-use preforkd_sys::parking::Parking;
+use preforkd_sys::channel::Channel;
+use preforkd_sys::fork::{exit_now, siblings, thread_count};
 use preforkd_sys::privileges;
-use preforkd_sys::scoreboard::Scoreboard;
 use preforkd_sys::{fds, title};
 use preforkd_worker::log_file::LogFiles;
-use preforkd_worker::message::{CONTROL_FD, FromMold, MODULE_FD, MoldSettings, PROTOCOL, ToMold};
+use preforkd_worker::message::{CONTROL_FD, FromMold, MODULE_FD, PROTOCOL};
+use preforkd_worker::mold::{Inheritance, orders, senseless, set_up};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{ffi, types::PyDict};
@@ -55,15 +55,6 @@ struct Given {
     folder: Option<OwnedFd>,
 }
 
-/// What the master hands to a mold.
-struct Setup {
-    settings: MoldSettings,
-    listener: OwnedFd,
-    parking: Parking,
-    board: Scoreboard,
-    logs: LogFiles,
-}
-
 fn run(py: Python<'_>) -> PyResult<()> {
     let gc = py.import("gc")?;
     gc.call_method0("disable")?;
@@ -79,16 +70,11 @@ fn run(py: Python<'_>) -> PyResult<()> {
     given
         .channel
         .send(&FromMold::Hello { protocol: PROTOCOL }.encode(), &[])?;
-    let Some(Setup {
-        settings,
-        listener,
-        parking,
-        board,
-        logs,
-    }) = set_up(&given.channel)?
-    else {
+    let Some(inheritance) = set_up(&given.channel)? else {
         return Ok(());
     };
+    let settings = &inheritance.settings;
+    privileges::set_dumpable(settings.dumpable)?;
     title::set(&format!(
         "preforkd: mold {} (gen {})",
         settings.worker.pool, settings.generation
@@ -97,7 +83,7 @@ fn run(py: Python<'_>) -> PyResult<()> {
     extend_path(py, &settings.pythonpath)?;
     let mut application = None;
     if settings.preload {
-        let mut loaded = loading::load(py, &settings)?;
+        let mut loaded = loading::load(py, settings)?;
         loading::warm_up(py, &mut loaded, &settings.warmup);
         // A handler of the application's would not survive the fork, and Python would not know. Nor may the mold ignore
         // what ends it, or the deaths of its children, which it has to wait for.
@@ -117,15 +103,7 @@ fn run(py: Python<'_>) -> PyResult<()> {
     }
     gc.call_method0("freeze")?;
     channel.send(&FromMold::Ready.encode(), &[])?;
-    let inheritance = Inheritance {
-        listener,
-        parking,
-        board,
-        logs,
-        settings,
-        application,
-    };
-    serve(py, channel, inheritance)
+    serve(py, channel, inheritance, application)
 }
 
 /// Makes the interpreter fit for a process that only waits: signals end it, each line printed is written at once, and
@@ -180,41 +158,16 @@ fn extend_path(py: Python<'_>, entries: &[String]) -> PyResult<()> {
     Ok(())
 }
 
-/// Waits for the settings; None when the master has gone or wants no mold of this version.
-fn set_up(channel: &Channel) -> PyResult<Option<Setup>> {
-    let mut buffer = vec![0; MAX_MESSAGE];
-    loop {
-        let received = channel.receive(&mut buffer)?;
-        if received.length == 0 {
-            return Ok(None);
-        }
-        let settings = match ToMold::decode(&buffer[..received.length]) {
-            Ok(ToMold::Setup(settings)) => settings,
-            // Meant for the interpreter that this one has replaced. The settings will come with them.
-            Ok(ToMold::Logs) => continue,
-            _ => return Err(senseless()),
-        };
-        let mut fds = received.fds.into_iter();
-        let (Some(listener), Some(parking), Some(memory), Some(notice)) =
-            (fds.next(), fds.next(), fds.next(), fds.next())
-        else {
-            return Err(senseless());
-        };
-        privileges::set_dumpable(settings.dumpable)?;
-        return Ok(Some(Setup {
-            logs: LogFiles::from_fds(&settings.worker.logs, fds).map_err(|_| senseless())?,
-            settings: *settings,
-            listener,
-            parking: Parking::from_fd(parking),
-            board: Scoreboard::attach(memory, notice)?,
-        }));
-    }
-}
-
 /// Forks workers until the master closes the channel.
-fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult<()> {
+fn serve(
+    py: Python<'_>,
+    channel: Channel,
+    inheritance: Inheritance,
+    application: Option<Wsgi>,
+) -> PyResult<()> {
     // A worker takes its copy out of the cells.
     let (channel, inheritance) = (RefCell::new(Some(channel)), RefCell::new(Some(inheritance)));
+    let application = RefCell::new(application);
     let mut looks = true;
     loop {
         let births = match &*channel.borrow() {
@@ -251,7 +204,9 @@ fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult
                 }
                 drop(channel.take());
                 match (birth, inheritance.take()) {
-                    (Some(birth), Some(inheritance)) => live(py, birth, inheritance),
+                    (Some(birth), Some(inheritance)) => {
+                        live(py, birth, inheritance, application.take())
+                    }
                     _ => unreachable!("each worker takes its own once"),
                 }
             },
@@ -272,45 +227,6 @@ fn serve(py: Python<'_>, channel: Channel, inheritance: Inheritance) -> PyResult
             tell(&channel, &FromMold::SpawnFailed { slot })?;
         }
     }
-}
-
-/// Waits for orders to fork workers, and takes all that are there. None at all when the master has closed the channel.
-/// New logs go to `logs`.
-fn orders(
-    channel: &Channel,
-    logs: &mut dyn FnMut(Vec<OwnedFd>) -> PyResult<()>,
-) -> PyResult<Vec<Birth>> {
-    let mut buffer = [0; 64];
-    let mut births = Vec::new();
-    while births.len() < MAX_SIBLINGS {
-        let received = if births.is_empty() {
-            channel.receive(&mut buffer)?
-        } else {
-            match channel.try_receive(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                other => other?,
-            }
-        };
-        if received.length == 0 {
-            return Ok(Vec::new());
-        }
-        let slot = match ToMold::decode(&buffer[..received.length]) {
-            Ok(ToMold::Spawn { slot }) => slot,
-            Ok(ToMold::Logs) => {
-                logs(received.fds)?;
-                continue;
-            }
-            _ => return Err(senseless()),
-        };
-        let [control, stdout, stderr] = exactly(received.fds)?;
-        births.push(Birth {
-            slot,
-            control: Channel::from_fd(control),
-            stdout,
-            stderr,
-        });
-    }
-    Ok(births)
 }
 
 /// Tells the master that there are threads, and executes this interpreter anew, with the environment and in the folder
@@ -398,12 +314,4 @@ fn tell(channel: &RefCell<Option<Channel>>, message: &FromMold) -> PyResult<()> 
         channel.send(&message.encode(), &[])?;
     }
     Ok(())
-}
-
-fn exactly<const COUNT: usize>(fds: Vec<OwnedFd>) -> PyResult<[OwnedFd; COUNT]> {
-    fds.try_into().map_err(|_| senseless())
-}
-
-fn senseless() -> PyErr {
-    PyRuntimeError::new_err("the master sent a message that makes no sense")
 }

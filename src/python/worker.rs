@@ -8,55 +8,27 @@ use crate::application::Wsgi;
 use crate::{django, failure, loading, stray};
 use nix::libc;
 use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
-use preforkd_sys::channel::Channel;
 use preforkd_sys::fork::{EX_SOFTWARE, exit_now};
-use preforkd_sys::parking::Parking;
-use preforkd_sys::scoreboard::{Reporter, Scoreboard};
+use preforkd_sys::scoreboard::Reporter;
 use preforkd_sys::{signals, title};
-use preforkd_worker::log_file::LogFiles;
-use preforkd_worker::message::{FromWorker, MoldSettings};
+use preforkd_worker::message::FromWorker;
+use preforkd_worker::mold::{Birth, Inheritance};
 use preforkd_worker::run::{Equipment, run};
 use pyo3::prelude::*;
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// How long the application's threads and exit functions may take when their worker leaves.
 const FAREWELL: Duration = Duration::from_secs(10);
 
-/// What a mold leaves to each of its workers.
-#[derive(Debug)]
-pub(crate) struct Inheritance {
-    /// The pool's listening socket.
-    pub(crate) listener: OwnedFd,
-    /// Where the pool's workers part with kept connections.
-    pub(crate) parking: Parking,
-    /// The pool's scoreboard.
-    pub(crate) board: Scoreboard,
-    /// The pool's logs.
-    pub(crate) logs: LogFiles,
-    /// The settings.
-    pub(crate) settings: MoldSettings,
-    /// The application, unless each worker has to import it.
-    pub(crate) application: Option<Wsgi>,
-}
-
-/// What one worker is given.
-#[derive(Debug)]
-pub(crate) struct Birth {
-    /// Its place in the pool.
-    pub(crate) slot: u32,
-    /// To and from the master.
-    pub(crate) control: Channel,
-    /// Its standard output.
-    pub(crate) stdout: OwnedFd,
-    /// Its standard error.
-    pub(crate) stderr: OwnedFd,
-}
-
-/// The life of a worker, in the process forked for it.
-pub(crate) fn live(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Infallible {
-    let status = match serve(py, birth, inheritance) {
+/// The life of a worker, in the process forked for it; without an application it imports that itself.
+pub(crate) fn live(
+    py: Python<'_>,
+    birth: Birth,
+    inheritance: Inheritance,
+    application: Option<Wsgi>,
+) -> Infallible {
+    let status = match serve(py, birth, inheritance, application) {
         Ok(()) => 0,
         Err(Failed::Application(raised)) => {
             failure::traceback(py, &raised);
@@ -87,7 +59,12 @@ impl From<nix::Error> for Failed {
     }
 }
 
-fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), Failed> {
+fn serve(
+    py: Python<'_>,
+    birth: Birth,
+    inheritance: Inheritance,
+    application: Option<Wsgi>,
+) -> Result<(), Failed> {
     let Birth {
         slot,
         control,
@@ -100,7 +77,6 @@ fn serve(py: Python<'_>, birth: Birth, inheritance: Inheritance) -> Result<(), F
         board,
         logs,
         settings,
-        application,
     } = inheritance;
     dup2_stdout(&stdout)?;
     dup2_stderr(&stderr)?;

@@ -21,12 +21,10 @@ pub enum Death {
         /// Whether it left a core dump.
         core: bool,
     },
-    /// Nobody knows how: it was another process's child.
-    Unseen,
 }
 
 impl Death {
-    pub(crate) fn of(status: libc::c_int) -> Self {
+    fn of(status: libc::c_int) -> Self {
         if libc::WIFSIGNALED(status) {
             Self::Signaled {
                 number: libc::WTERMSIG(status),
@@ -43,7 +41,6 @@ impl Display for Death {
     fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Exited(code) => write!(to, "exited with code {code}"),
-            Self::Unseen => write!(to, "ended, and its mold has not said how"),
             Self::Signaled { number, core } => {
                 write!(to, "exited on signal {number}")?;
                 // Real-time signals have none.
@@ -59,14 +56,15 @@ impl Display for Death {
     }
 }
 
-/// Reaps a child that has ended; None when there is none now. Never waits.
+/// A child that has ended and is to be reaped with [`wait_for`]; None when there is none now. Never waits. Until it is
+/// reaped, its number is nobody else's, and neither is that of its group.
 ///
 /// # Errors
-/// What `waitpid(2)` gives, but for ECHILD and EINTR.
-pub fn reap() -> nix::Result<Option<(Pid, Death)>> {
-    match wait(-1, libc::WNOHANG) {
-        Ok((0, _)) | Err(Errno::ECHILD) => Ok(None),
-        Ok((pid, death)) => Ok(Some((Pid::from_raw(pid), death))),
+/// What `waitid(2)` gives, but for ECHILD and EINTR.
+pub fn ended() -> nix::Result<Option<Pid>> {
+    match look(libc::P_ALL, 0) {
+        Ok(0) | Err(Errno::ECHILD) => Ok(None),
+        Ok(pid) => Ok(Some(Pid::from_raw(pid))),
         Err(error) => Err(error),
     }
 }
@@ -104,14 +102,20 @@ pub fn is_child(pid: Pid) -> bool {
     let Ok(id) = libc::id_t::try_from(pid.as_raw()) else {
         return false;
     };
+    look(libc::P_PID, id).is_ok()
+}
+
+/// Looks for a child that has ended, and leaves it unreaped. 0 when none has.
+fn look(which: libc::idtype_t, id: libc::id_t) -> nix::Result<libc::pid_t> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     loop {
         // SAFETY: a siginfo is integers and pointers that are never followed, for which zeroes are a value.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: the kernel writes into a variable that lives here.
-        match Errno::result(unsafe { libc::waitid(libc::P_PID, id, &raw mut info, flags) }) {
+        match Errno::result(unsafe { libc::waitid(which, id, &raw mut info, flags) }) {
             Err(Errno::EINTR) => {}
-            other => return other.is_ok(),
+            // SAFETY: it is zero still, or the kernel has written what it writes of a child.
+            other => return other.map(|_| unsafe { info.si_pid() }),
         }
     }
 }

@@ -133,9 +133,7 @@ pub fn siblings(
     })?;
     match children::wait_for(middle)? {
         Death::Exited(made) => Ok(usize::try_from(made).unwrap_or(0)),
-        Death::Signaled { .. } | Death::Unseen => {
-            Err(io::Error::other("the middle process of a fork was killed"))
-        }
+        Death::Signaled { .. } => Err(io::Error::other("the middle process of a fork was killed")),
     }
 }
 

@@ -7,7 +7,6 @@
 //! * [`clock`]: the monotonic clock
 //! * [`fork`]: children that never return into their parent's code
 //! * [`program`]: starting another program that dies with this one
-//! * [`molded`]: programs that are forked from one that was started before
 //! * [`children`]: their deaths, and signals to them
 //! * [`detach`]: going into the background
 //! * [`limits`]: limits of this process
@@ -34,7 +33,6 @@ pub mod fds;
 pub mod fork;
 pub mod handover;
 pub mod limits;
-pub mod molded;
 pub mod orphans;
 pub mod parking;
 pub mod privileges;

@@ -1,21 +1,18 @@
 //! Starting a program that belongs to this process and dies with it.
 //!
-//! It is started here, or forked by its pool's mold ([`crate::molded`]). The child gets a process group of its own, so that what it starts can be ended with it, and the kernel kills it when
+//! The child gets a process group of its own, so that what it starts can be ended with it, and the kernel kills it when
 //! the thread that started it ends, however that comes about. Unlike [`crate::fork`] this works with other threads
 //! about: between fork and exec the child runs nothing but system calls.
 
-use crate::channel::Channel;
-use crate::children::{self, Death};
-use crate::molded::{self, Hold};
+use crate::children;
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -38,44 +35,6 @@ pub struct Started {
     pub pid: Pid,
     /// Readable from its end on (pidfd_open(2)).
     pub end: OwnedFd,
-    /// What holds it if a mold has forked it; else it is a child of this process.
-    hold: Option<Hold>,
-}
-
-impl Started {
-    /// Has a mold fork a program with `stdio` as its standard input, output and error.
-    ///
-    /// # Errors
-    /// The mold's error of fork(2); EAGAIN and its like when it does not read; `TimedOut` when it does not fork within
-    /// 2 s, `ConnectionAborted` when it dies meanwhile. Then there is no program.
-    pub fn by_mold(orders: &Channel, stdio: [BorrowedFd<'_>; 3]) -> io::Result<Self> {
-        let (pid, end, hold) = molded::order(orders, stdio)?;
-        let hold = Some(hold);
-        Ok(Self { pid, end, hold })
-    }
-
-    /// Kills it and what it has started, as far as that is in its group.
-    pub fn kill(&self) {
-        match &self.hold {
-            None => kill_group(self.pid),
-            Some(hold) => hold.kill(),
-        }
-    }
-
-    /// Waits for its end, reaps it, and returns how it has ended.
-    ///
-    /// # Errors
-    /// ECHILD when SIGCHLD is ignored, so that nothing is left to wait for.
-    pub fn wait(&self) -> nix::Result<Death> {
-        match &self.hold {
-            None => children::wait_for(self.pid),
-            Some(hold) => {
-                let mut polled = [PollFd::new(self.end.as_fd(), PollFlags::POLLIN)];
-                while poll(&mut polled, PollTimeout::NONE) == Err(Errno::EINTR) {}
-                Ok(hold.death())
-            }
-        }
-    }
 }
 
 impl Program {
@@ -121,11 +80,7 @@ impl Program {
         // Dropping the handle neither ends nor reaps it.
         let pid = Pid::from_raw(command.spawn()?.id().cast_signed());
         match descriptor(pid) {
-            Ok(end) => Ok(Started {
-                pid,
-                end,
-                hold: None,
-            }),
+            Ok(end) => Ok(Started { pid, end }),
             Err(error) => {
                 kill_group(pid);
                 let _ = children::wait_for(pid);

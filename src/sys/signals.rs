@@ -9,6 +9,8 @@ use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
 };
 use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
 
 /// All signals blocked until this is dropped, then the mask is as it was before.
 pub(crate) struct Blocked(SigSet);
@@ -51,6 +53,48 @@ impl Drop for Defaulted {
     fn drop(&mut self) {
         // SAFETY: what is installed was installed before.
         let _ = unsafe { sigaction(self.signal, &self.before) };
+    }
+}
+
+/// What a process does on each signal, and which it has blocked: put away while it is something else.
+#[derive(Debug)]
+pub struct PutAway {
+    actions: Vec<(libc::c_int, libc::sigaction)>,
+    mask: SigSet,
+}
+
+impl PutAway {
+    /// Puts them away: every signal is at its default, and none blocked.
+    #[must_use]
+    pub fn all() -> Self {
+        let mut mask = SigSet::empty();
+        // Fails only for an invalid `how`.
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, None, Some(&mut mask));
+        let mut actions = Vec::new();
+        for number in 1..=libc::SIGRTMAX() {
+            let mut action = MaybeUninit::<libc::sigaction>::uninit();
+            // SAFETY: without a new action it installs nothing, and fills in the whole of the old one unless it fails,
+            // which it does for the two signals that the C library keeps for itself.
+            unsafe {
+                if libc::sigaction(number, ptr::null(), action.as_mut_ptr()) == 0 {
+                    actions.push((number, action.assume_init()));
+                }
+            }
+        }
+        reset();
+        Self { actions, mask }
+    }
+
+    /// Puts them back, but for SIGTERM, which stays at its default.
+    pub fn put_back(&self) {
+        for (number, action) in &self.actions {
+            if *number != libc::SIGTERM {
+                // SAFETY: what is installed was installed before, by this program. It fails for the two that cannot be
+                // caught, and changes nothing.
+                unsafe { libc::sigaction(*number, action, ptr::null_mut()) };
+            }
+        }
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.mask), None);
     }
 }
 
@@ -101,7 +145,7 @@ impl Drop for WithoutSigpipe {
             tv_nsec: 0,
         };
         // SAFETY: it reads a set and a time, both of which live here, and waits for nothing.
-        unsafe { libc::sigtimedwait(sigpipe().as_ref(), std::ptr::null_mut(), &raw const none) };
+        unsafe { libc::sigtimedwait(sigpipe().as_ref(), ptr::null_mut(), &raw const none) };
         // Fails only for an invalid `how`.
         let _ = before.thread_set_mask();
     }

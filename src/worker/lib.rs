@@ -21,6 +21,7 @@
 //! * [`zone`]: the local time zone
 //! * [`allowed`]: who may connect
 //! * `wear`, `memory`: when a worker is to be replaced
+//! * [`mold`]: what any mold does
 //! * [`message`]: what goes over the channels between master, mold and workers
 
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ pub mod hello;
 pub mod log_file;
 mod memory;
 pub mod message;
+pub mod mold;
 pub mod overdue;
 pub mod relay;
 pub mod run;
@@ -61,6 +63,11 @@ pub trait Application {
 
     /// The answer has left and the request is accounted for: what takes time and is for nobody's answer is done here.
     fn ended(&mut self) {}
+
+    /// Whether it takes no more requests and its process ends.
+    fn is_leaving(&self) -> bool {
+        false
+    }
 
     /// The process that it is in, whose memory counts (`pm.max_memory`).
     fn process(&self) -> u32 {

@@ -9,7 +9,6 @@ use crate::allowed::AllowedClients;
 use crate::status::Pages;
 use crate::zone::Zone;
 use codec::{Reader, Writer};
-use preforkd_sys::molded::wire;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -22,8 +21,12 @@ pub const PROTOCOL: u32 = 6;
 /// The descriptor at which a mold has its channel to the master.
 pub const CONTROL_FD: i32 = 3;
 
-/// The descriptor at which a mold has the extension module's file, open for reading.
+/// The descriptor at which a mold has the file of what makes it one, open for reading: the extension module, or what is
+/// preloaded into a program.
 pub const MODULE_FD: i32 = 4;
+
+/// The variable that tells a program that is to be a mold so. What it has preloaded takes it out of the environment.
+pub const MOLD_VARIABLE: &str = "PREFORKD_MOLD";
 
 /// What a mold's interpreter is started with, after `-c`: loads the extension module from [`MODULE_FD`], whatever stands
 /// at the file's path by then, and hands over to it. Its length is the room for the process's title.
@@ -428,7 +431,7 @@ impl FromMold {
                 to.byte(1);
                 to.number(u64::from(*protocol));
             }
-            Self::Ready => to.byte(wire::READY),
+            Self::Ready => to.byte(2),
             Self::Threads { names } => {
                 to.byte(3);
                 to.cut_text(names);
@@ -438,7 +441,7 @@ impl FromMold {
                 to.number(u64::from(*slot));
             }
             Self::Unfit { why } => {
-                to.byte(wire::UNFIT);
+                to.byte(5);
                 to.cut_text(why);
             }
             Self::Advice { text } => {
@@ -459,14 +462,14 @@ impl FromMold {
             1 => Self::Hello {
                 protocol: from.small()?,
             },
-            wire::READY => Self::Ready,
+            2 => Self::Ready,
             3 => Self::Threads {
                 names: from.text()?,
             },
             4 => Self::SpawnFailed {
                 slot: from.small()?,
             },
-            wire::UNFIT => Self::Unfit { why: from.text()? },
+            5 => Self::Unfit { why: from.text()? },
             6 => Self::Advice { text: from.text()? },
             _ => return Err(Malformed),
         };

@@ -64,18 +64,13 @@ pub struct Relay {
 
 impl Relay {
     /// For a process that is what its pool says, with the listener that was made before it became that. `control` goes
-    /// to the master, and `mold` to where its programs are ordered, if its pool has a mold for them.
+    /// to the master.
     ///
     /// # Errors
     /// EMFILE and its like.
-    pub fn new(
-        settings: Settings,
-        listener: Listener,
-        control: Channel,
-        mold: Option<Channel>,
-    ) -> io::Result<Self> {
+    pub fn new(settings: Settings, listener: Listener, control: Channel) -> io::Result<Self> {
         Ok(Self {
-            life: Life::new(settings, listener, control, mold)?,
+            life: Life::new(settings, listener, control)?,
             connection: None,
             request: Request::default(),
             answer: Answer::default(),
@@ -208,7 +203,11 @@ fn describe(exchange: &Exchange) -> String {
     format!("\"{} {}\"", text(b"REQUEST_METHOD"), text(b"REQUEST_URI"))
 }
 
-fn answer_502(exchange: &mut Exchange) -> exchange::Result<()> {
+/// Answers for a program that has not.
+///
+/// # Errors
+/// As [`Exchange::write`].
+pub fn answer_502(exchange: &mut Exchange) -> exchange::Result<()> {
     exchange.write(b"Status: 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nThe application has failed.\n")?;
     exchange.end(1)
 }

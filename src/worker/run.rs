@@ -233,11 +233,17 @@ impl Worker {
             if self.keeps && (ready(KEPT) || other && self.exchange().has_arrived()) {
                 self.answer(application, other);
             }
-            if called {
+            if called && !application.is_leaving() {
                 self.accept(application)?;
             }
-            if parked {
+            if parked && !application.is_leaving() {
                 self.take_parked(application);
+            }
+            if application.is_leaving() {
+                self.reporter.busy(clock::now());
+                self.part();
+                // Of who waits, others have to hear.
+                return self.tell(&FromWorker::Occupied);
             }
             if self.keeps && !self.watched {
                 self.watch_connection()?;

@@ -246,7 +246,8 @@ def programs(bench: Bench, args: argparse.Namespace, page: Page) -> None:
     bursts = {kind.name: burst(bench, kind, "dynamic", args.bursts) for kind in [*ours, *wanted(servers.PhpFpm)]}
     page.program_bursts(bursts, note)
     note = f"{WORKERS} workers, 100 requests each; Private_Clean + Private_Dirty. The program's own memory is not in it."
-    page.relays({kind.name: relay_memory(bench, kind) for kind in ours}, note)
+    relays = wanted(servers.PreforkdCplusplus)
+    page.relays({kind.name: relay_memory(bench, kind) for kind in relays}, note)
 
 
 def main() -> None:

@@ -149,11 +149,10 @@ impl Stage {
         processes
     }
 
-    /// PHP's programs: those that serve, and the molds that these are forked from.
+    /// PHP's programs: those that serve, with workers inside, and the molds that these are forked from.
     pub fn programs(&self) -> (Vec<Process>, Vec<Process>) {
-        let all = self.titled(PROGRAM);
-        let serves = |program: &Process| all.iter().all(|other| other.parent != program.pid);
-        all.clone().into_iter().partition(serves)
+        let of = |kind| self.titled(&format!("preforkd: {kind} program"));
+        (of("pool"), of("mold"))
     }
 
     /// Puts another file of the same program in the place of the daemon's.

@@ -3,10 +3,20 @@
 use super::process::Process;
 use super::{Pool, now};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use preforkd_plan::pool::Event;
 use preforkd_sys::children::Death;
+use preforkd_sys::program::kill_group;
 
 impl Pool {
+    /// Ends what a program has started in its group that was a worker of this pool, and has not been reaped.
+    pub(crate) fn end_group_of(&self, pid: Pid) {
+        let is_it = |process: &Process| process.spawned.pid == Some(pid);
+        if self.molds_program && self.workers.iter().flatten().any(is_it) {
+            kill_group(pid);
+        }
+    }
+
     pub(super) fn mold_died(&mut self, mut process: Process, death: Death) {
         process.drain(&self.config);
         let (how, clean) = (death.to_string(), death == Death::Exited(0));
@@ -19,7 +29,7 @@ impl Pool {
         );
         let came_up = process.held.is_none();
         let repeated = self.tell_failure(&mut process);
-        if self.orders.is_some() && !came_up && !process.leaving {
+        if self.molds_program && !came_up && !process.leaving {
             self.forgo_mold(&format!("it {how} before it accepted a connection"));
         }
         if process.leaving || repeated {

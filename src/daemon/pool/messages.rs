@@ -211,8 +211,13 @@ impl Pool {
             match message {
                 FromMold::Hello { protocol } if protocol != PROTOCOL => {
                     tracing::error!(
-                        "[pool {}] the Python extension module speaks protocol {protocol} and this daemon {PROTOCOL}; they have to be of one version",
-                        self.config.name
+                        "[pool {}] {} speaks protocol {protocol} and this daemon {PROTOCOL}; they have to be of one version",
+                        self.config.name,
+                        match self.config.application {
+                            Application::Wsgi(_) => "the Python extension module",
+                            Application::Hello | Application::Exec(_) =>
+                                "what makes a program a mold",
+                        }
                     );
                     mold.signal(Signal::SIGKILL);
                 }
@@ -253,7 +258,7 @@ impl Pool {
 
     /// The program cannot be a mold, so that each worker starts its own from now on.
     pub(super) fn forgo_mold(&mut self, why: &str) {
-        if self.orders.take().is_none() {
+        if !std::mem::take(&mut self.molds_program) {
             return;
         }
         tracing::warn!(
@@ -279,7 +284,11 @@ impl Pool {
     }
 
     fn set_up_mold(&self, common: &Common) {
-        if let (Application::Wsgi(wsgi), Some(mold)) = (&self.config.application, &self.mold)
+        let wsgi = match &self.config.application {
+            Application::Wsgi(wsgi) => Some(wsgi),
+            Application::Hello | Application::Exec(_) => None,
+        };
+        if let Some(mold) = &self.mold
             && let Err(error) = spawn::set_up_mold(
                 self.shared(common),
                 wsgi,

@@ -116,12 +116,10 @@ impl Pool {
     pub(super) fn start_mold(&mut self, common: &Common) -> io::Result<()> {
         let shared = self.shared(common);
         let (extension, preload) = (&common.extension, &common.preload);
-        let spawned = match (&self.config.application, extension, preload, &self.orders) {
-            (Application::Wsgi(wsgi), Some(extension), _, _) => {
-                spawn::mold(shared, wsgi, extension)?
-            }
-            (Application::Exec(exec), _, Some(library), Some(orders)) => {
-                spawn::program_mold(shared, exec, library, orders)?
+        let spawned = match (&self.config.application, extension, preload) {
+            (Application::Wsgi(wsgi), Some(extension), _) => spawn::mold(shared, wsgi, extension)?,
+            (Application::Exec(exec), _, Some(library)) => {
+                spawn::program_mold(shared, exec, library)?
             }
             _ => return Err(io::Error::other("the pool needs none")),
         };
@@ -136,8 +134,14 @@ impl Pool {
         let shared = self.shared(common);
         let spawned = match (&self.config.application, &self.mold) {
             (Application::Hello, _) => spawn::hello(shared, slot)?,
+            (Application::Exec(_), Some(mold)) if self.molds_program => {
+                spawn::by_mold(shared, &mold.spawned.control, slot)?
+            }
+            (Application::Exec(_), None) if self.molds_program => {
+                return Err(io::Error::other("the mold is gone"));
+            }
             (Application::Exec(exec), _) => match exec.protocol {
-                Protocol::Fastcgi => spawn::relay(shared, exec, self.orders.as_ref(), slot)?,
+                Protocol::Fastcgi => spawn::relay(shared, exec, slot)?,
                 Protocol::Cgi => spawn::cgi(shared, exec, slot)?,
             },
             (Application::Wsgi(_), Some(mold)) => {

@@ -387,7 +387,7 @@ impl<'a> Passage<'a> {
             Some(Death::Signaled { .. }) => self.complain(path, " in the middle of its answer"),
             _ if is_cut => self.complain(path, " before the end of the body that it has declared"),
             Some(Death::Exited(status)) => return self.exchange.end(status.unsigned_abs()),
-            Some(Death::Unseen) | None => return self.exchange.end(0),
+            None => return self.exchange.end(0),
         }
         self.exchange.abort();
         Ok(())

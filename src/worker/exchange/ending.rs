@@ -126,6 +126,16 @@ impl Exchange {
         Ok(())
     }
 
+    /// Reads what is left of the body when the answer is complete: for an application that may take its time before it gives
+    /// this back, and has not read all.
+    pub fn linger(&mut self) {
+        let keep = self.receiver.head().keep;
+        let mut deadline = Deadline::new(LINGER, "the rest of the request's body");
+        if self.stage == Stage::Ended && self.discard_body(keep, &mut deadline).is_err() {
+            self.stage = Stage::Broken;
+        }
+    }
+
     /// Reads what is left of the body: needed before the next request, and before a close, since closing with unread
     /// bytes resets a TCP connection and may cost the peer the end of the answer.
     fn discard_body(&mut self, keep: bool, deadline: &mut Deadline) -> Result<()> {

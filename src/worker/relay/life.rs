@@ -13,8 +13,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_sys::channel::Channel;
-use preforkd_sys::children::Death;
-use preforkd_sys::program::{Program, Started, signal_group};
+use preforkd_sys::children::{self, Death};
+use preforkd_sys::program::{Program, Started, kill_group, signal_group};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -76,8 +76,6 @@ pub(super) struct Life {
     /// The working directory of programs.
     directory: OwnedFd,
     control: Channel,
-    /// Where programs are ordered from the pool's mold, if it has one.
-    mold: Option<Channel>,
     /// Readable when a program has ended, or when there is to be none any more.
     news: Epoll,
     running: Option<Running>,
@@ -96,14 +94,12 @@ impl Life {
         settings: Settings,
         listener: Listener,
         control: Channel,
-        mold: Option<Channel>,
     ) -> io::Result<Self> {
         Ok(Self {
             settings,
             directory: listener.enter()?,
             listener,
             control,
-            mold,
             news: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             running: None,
             ended: None,
@@ -227,7 +223,7 @@ impl Life {
         }
         if let Some(running) = &mut self.running {
             running.condemned = true;
-            running.program.kill();
+            kill_group(running.program.pid);
             self.tell(why);
         }
     }
@@ -257,31 +253,27 @@ impl Life {
     fn end(&mut self) {
         self.listener.shut_down();
         let Some(running) = &self.running else { return };
+        let pid = running.program.pid;
         if !self.wait_for_end(END_OF_FILE) {
-            signal_group(running.program.pid, Signal::SIGTERM);
+            signal_group(pid, Signal::SIGTERM);
             self.wait_for_end(TERMINATION);
         }
-        if let Some(running) = self.running.take() {
-            running.program.kill();
-            // A process that was killed ends.
-            let _ = running.program.wait();
-        }
+        kill_group(pid);
+        // A process that was killed ends.
+        let _ = children::wait_for(pid);
+        self.running = None;
     }
 
     fn start(&mut self) -> io::Result<()> {
+        let Settings { program, .. } = &self.settings;
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let stdio = [self.listener.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let started = match self.fork(stdio) {
-            Some(forked) => forked,
-            None => {
-                let Settings { program, .. } = &self.settings;
-                let started = program.start(stdio, self.directory.as_fd());
-                started.map_err(|error| {
-                    let path = program.path.display();
-                    io::Error::other(format!("cannot execute {path}: {error}"))
-                })?
-            }
-        };
+        let started = program
+            .start(stdio, self.directory.as_fd())
+            .map_err(|error| {
+                let path = program.path.display();
+                io::Error::other(format!("cannot execute {path}: {error}"))
+            })?;
         self.pid
             .store(started.pid.as_raw().unsigned_abs(), Ordering::Relaxed);
         let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
@@ -303,30 +295,14 @@ impl Life {
         Ok(())
     }
 
-    /// Has the pool's mold fork the program, if there is one and it does.
-    fn fork(&self, stdio: [BorrowedFd<'_>; 3]) -> Option<Started> {
-        let forked = Started::by_mold(self.mold.as_ref()?, stdio);
-        // A pool that leaves has no mold.
-        if let Err(error) = &forked
-            && error.kind() != ErrorKind::BrokenPipe
-        {
-            self.tell(format!(
-                "the pool's mold does not fork a program, so that it is started: {error}"
-            ));
-        }
-        forked.ok()
-    }
-
     /// Takes leave of a program that has ended, and of what it has started.
     fn bury(&mut self) -> Option<(Running, Death)> {
         if !self.wait_for_end(Duration::ZERO) {
             return None;
         }
         let running = self.running.take()?;
-        // A mold that has it as well keeps what is closed here in the poll set.
-        let _ = self.news.delete(&running.program.end);
-        running.program.kill();
-        let death = running.program.wait().ok()?;
+        kill_group(running.program.pid);
+        let death = children::wait_for(running.program.pid).ok()?;
         Some((running, death))
     }
 
@@ -372,7 +348,7 @@ impl Life {
                 }
             };
         if !running.ready && since > self.settings.start_timeout {
-            running.program.kill();
+            kill_group(running.program.pid);
             let path = self.settings.program.path.display();
             let limit = self.settings.start_timeout.as_secs();
             return Err(io::Error::other(format!(

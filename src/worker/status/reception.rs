@@ -68,6 +68,10 @@ impl<A: Application> Application for Reception<'_, A> {
         self.application.prepare()
     }
 
+    fn is_leaving(&self) -> bool {
+        self.application.is_leaving()
+    }
+
     fn ended(&mut self) {
         self.meter.measure_memory(&self.reporter);
         self.application.ended();

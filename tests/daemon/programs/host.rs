@@ -196,15 +196,14 @@ impl Host {
         self.daemon.workers(POOL)
     }
 
-    /// The programs of the workers.
+    /// The programs of the workers: those that they are inside of, if there is a mold, or else started.
     pub fn programs(&self) -> Vec<Process> {
-        let mut programs = process::below(self.daemon.pid());
-        // Afterwards: one that is ready before it can be seen is not taken for a program.
-        let molds = self.molds();
-        programs.retain(|process| {
-            !process.title.starts_with("preforkd: ") && !molds.contains(&process.pid)
-        });
-        programs
+        let workers = self.workers();
+        if !self.molds().is_empty() {
+            return workers;
+        }
+        let below = |worker: &Process| process::below(worker.pid);
+        workers.iter().flat_map(below).collect()
     }
 
     /// The molds that there have been.

@@ -119,7 +119,7 @@ fn the_opcache_is_shared_until_a_reload() {
     assert!(fresh.ends_with(" 0 1"), "{fresh}");
 }
 
-/// Each program has its own listening socket and streams, the pool's user, and nothing of the mold's.
+/// Each worker has its own channel and streams, the pool's user, and nothing of the mold's, or of another one.
 #[test]
 fn a_forked_program_has_nothing_of_its_molds() {
     let host = Host::start(
@@ -137,21 +137,30 @@ fn a_forked_program_has_nothing_of_its_molds() {
         let folder = format!("/proc/{}", process.pid);
         fs::metadata(folder).expect("it runs").uid()
     };
-    let of = |process: &Process, fd: i32| {
-        let link = format!("/proc/{}/fd/{fd}", process.pid);
-        fs::read_link(link).expect("it is open")
-    };
-    let mut listeners = HashSet::new();
+    let mut all = HashSet::new();
+    let mut common: Option<HashSet<_>> = None;
     for program in &programs {
-        assert_eq!(program.parent, mold.pid);
+        assert_eq!(program.parent, host.daemon.pid());
         assert_eq!(owner(program), owner(&mold));
-        listeners.insert(of(program, 0));
-        // Those of a program that was started have 0 to 2 and a connection, and this one what it hangs on.
-        let open = fs::read_dir(format!("/proc/{}/fd", program.pid));
-        assert!(open.expect("it runs").count() <= 5);
+        let folder = fs::read_dir(format!("/proc/{}/fd", program.pid)).expect("it runs");
+        let links = folder.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        // Of its own are its channel to the master and its standard streams.
+        let of_its_own: HashSet<_> = links
+            .filter(|link| {
+                let link = link.to_string_lossy();
+                link.starts_with("socket:") || link.starts_with("pipe:")
+            })
+            .collect();
+        all.extend(of_its_own.clone());
+        common = Some(match common {
+            None => of_its_own,
+            Some(common) => common.intersection(&of_its_own).cloned().collect(),
+        });
     }
-    assert_eq!(listeners.len(), 3);
-    assert!(!listeners.contains(&of(&mold, 0)));
+    // What the three of them have in common is what all workers of a pool have: where they accept and park, and what
+    // stands at 0. The one that has answered also has both ends of what stands for a connection.
+    let common = common.expect("there are three").len();
+    assert_eq!((common, all.len()), (3, 3 + 3 * 3 + 2));
     assert_eq!(host.status("/exit?status=3"), 502);
     host.daemon.wait_for_line("exited with code 3");
 }
@@ -178,43 +187,69 @@ fn programs_outlive_their_mold() {
     assert_eq!((slow.status, slow.text().as_str()), (200, "slept"));
 
     before[0].signal(Signal::SIGKILL);
-    until("it has been replaced", || {
-        let programs = host.programs();
-        programs.len() == 2
-            && programs
-                .iter()
-                .any(|program| program.parent == mold(&host).pid)
-    });
-    host.page("/pid");
-    assert!(host.daemon.lines_like("does not fork").is_empty());
-    // How one has ended whose mold is gone is not known.
-    before[1].signal(Signal::SIGKILL);
-    host.daemon.wait_for_line(&format!(
-        "the program {} ended, and its mold has not said how",
-        before[1].pid
-    ));
+    until("it is gone", || !before[0].runs());
     host.wait_for_programs(2);
+    host.page("/pid");
+    assert!(before[1].runs());
 }
 
-/// While the mold hangs, programs are started as without one.
+/// A mold that hangs does so for no longer than a worker may take to start, and the other workers go on.
 #[test]
 fn a_mold_that_hangs_keeps_nobody() {
-    let host = Host::start(Program::Php, "pm = static\npm.max_children = 1");
-    let before = host.wait_for_programs(1);
-    host.page("/pid");
-    let mold = mold(&host);
-    mold.signal(Signal::SIGSTOP);
+    let lines = "pm = static\npm.max_children = 2\npm.start_timeout = 2s";
+    let host = Host::start(Program::Php, lines);
+    let before = host.wait_for_programs(2);
+    let hangs = mold(&host);
+    hangs.signal(Signal::SIGSTOP);
     before[0].signal(Signal::SIGKILL);
     until("it is gone", || !before[0].runs());
-    host.page("/pid");
+    assert_eq!(host.page("/pid"), before[1].pid.to_string());
     host.daemon
-        .wait_for_line("the pool's mold does not fork a program*timed out");
-    assert_eq!(host.programs()[0].parent, host.workers()[0].pid);
-    // What it was asked for meanwhile is not wanted any more.
-    mold.signal(Signal::SIGCONT);
-    host.workers()[0].signal(Signal::SIGKILL);
-    let after = host.wait_for_programs(1);
-    assert_eq!(after[0].parent, mold.pid);
+        .wait_for_line("mold * does not fork, killing it");
+    host.wait_for_programs(2);
+    assert!(!hangs.runs());
+}
+
+/// What a program forks is no worker: it takes no part in the request, and gets none.
+#[test]
+fn what_a_program_forks_is_no_worker() {
+    let host = Host::start(Program::MoldedPerl, "pm = static\npm.max_children = 2");
+    let before = host.wait_for_programs(2);
+    for path in ["/family", "/kept/family", "/stream/family"] {
+        for _ in 0..5 {
+            assert_eq!(host.page(path), "forked, executed\n");
+        }
+    }
+    assert_eq!(host.wait_for_programs(2), before);
+}
+
+/// A worker knows of its program's requests what any other knows of its own.
+#[test]
+fn a_worker_inside_is_seen() {
+    let host = Host::start(
+        Program::Php,
+        "pm = static\npm.max_children = 2\npm.status_path = /status\naccess.log = @DIR@/access.log\n\
+         access.format = \"%m %r %s\"",
+    );
+    host.wait_for_programs(2);
+    let port = host.nginx.port;
+    let slow = thread::spawn(move || transfer::get(port, "/slow?ms=700").expect("nginx answers"));
+    let ask = || {
+        let status = host
+            .address()
+            .get("/status?full")
+            .expect("the pool answers");
+        String::from_utf8_lossy(&status.body).into_owned()
+    };
+    until("the request is seen", || {
+        let page = ask();
+        page.contains("/slow?ms=700") && page.contains("active processes:     2")
+    });
+    assert_eq!(slow.join().expect("it does not panic").status, 200);
+    assert_eq!(host.status("/teapot"), 418);
+    let log = fs::read_to_string(host.daemon.folder.path("access.log")).expect("it is there");
+    assert!(log.contains(" 418\n") && log.contains(" 200\n"), "{log}");
+    assert!(ask().contains("active processes:     1"));
 }
 
 /// Whatever dies in whatever order, and however soon one after the other: nothing is left.

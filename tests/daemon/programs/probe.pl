@@ -73,6 +73,12 @@ sub answer {
     } elsif ($page eq 'slow') {
         usleep(1000 * number('ms'));
         print 'slept';
+    } elsif ($page eq 'family') {
+        # One that ends as a program does, which flushes and closes what it has, and one that turns into another.
+        my $child = fork();
+        exit 0 unless $child;
+        waitpid $child, 0;
+        print 'forked, ', `echo executed`;
     } elsif ($page eq 'complain') {
         print STDERR "a word on the request's stderr\n";
         print {$own_stderr} "a word on the program's stderr\n";

@@ -110,10 +110,12 @@ pub static APPLICATION: &[Directive] = &[
                 })
             },
         },
-        text: "Whether the program of exec is started once, and forked for each worker when it is about to accept its first connection: the workers' programs are there at once \
-               and share what it has loaded. They also share what it has opened and seeded by then, and connections (to databases, say) and random numbers must not be: so the default is no, \
-               and yes for a program whose name begins with php-cgi, which forks itself there under other managers. It has to be a dynamically linked program with one thread \
-               that calls accept of the C library, and no script that starts another program; where no such mold can be had, the log says why and each worker starts its own.",
+        text: "Whether the program of exec is started once, and forked for each worker when it is about to accept its first connection, with the worker inside of it: \
+               no other process takes part in a request, and all share what the program has loaded; also what it has opened and seeded by then, \
+               and connections (to databases, say) and random numbers must not be, so that the default is no, and yes for a program whose name begins with php-cgi, which forks itself there under other managers. \
+               It has to be a dynamically linked program with one thread that has one connection at a time, by accept, read, write, recv, send and their like of the C library, \
+               and no script that starts another program; where no such mold can be had, the log says why and each worker starts its own. \
+               A program that dies takes its worker along, so that it is the web server that answers 502, and a request that the web server has given up is ended by request_terminate_timeout alone.",
     },
     Directive {
         name: "wsgi",

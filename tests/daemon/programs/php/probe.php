@@ -35,8 +35,8 @@ switch (basename($_SERVER['DOCUMENT_URI'])) {
         }
         break;
     case 'environment':
-        // getenv() shows the request's parameters; the system shows what the program was started with.
-        echo strtr(file_get_contents('/proc/self/environ'), "\0", "\n");
+        // getenv() shows the request's parameters; what is started here is passed what the program was.
+        echo shell_exec('env');
         break;
     case 'echo':
         $body = fopen('php://input', 'rb');
