@@ -137,7 +137,8 @@ IFS=: read -ra others <<<"$PREFORKD_TEST_PYTHONS"
 [[ ${#others[@]} -le 2 ]] || others=("${others[0]}" "${others[-1]}")
 for other in ${others+"${others[@]}"}; do
   step "WSGI with $(cd / && "$other" --version)"
-  PREFORKD_TEST_PYTHON=$other cargo test --quiet --locked --test daemon -- pep3333:: wsgi:: misuse:: files::
+  PREFORKD_TEST_PYTHON=$other cargo test --quiet --locked --workspace --exclude preforkd-python --test daemon -- \
+    pep3333:: wsgi:: misuse:: files::
 done
 [[ ${#others[@]} -gt 0 || -z ${CI-} ]] || { echo "no second version of Python was found" >&2; exit 1; }
 
