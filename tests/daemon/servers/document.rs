@@ -16,7 +16,7 @@ const HEAD: &str = "# Web servers
 
 `packaging/web-servers` has a configuration for each web server below, as Debian 12 has them. The tests start each
 server with its file before two pools, one at `/` and one below `/shop`, over Unix sockets and over TCP, and try every
-case of the table. (Whether connections are kept is seen over Unix sockets.) The page is made from their tables.
+case of the table, @ONCE@ over Unix sockets alone. The page is made from their tables.
 `nginx-two-hosts.conf` is of another recipe, `two-hosts.md`.
 
 To use a file, copy it to where its first lines say, and change
@@ -40,7 +40,9 @@ is gained by it.
 ";
 
 fn page() -> String {
-    let mut page = HEAD.to_owned();
+    let once = CASES.iter().filter(|case| case.once);
+    let once: Vec<_> = once.map(|case| format!("\"{}\"", case.name)).collect();
+    let mut page = HEAD.replace("@ONCE@", &once.join(" and "));
     let mut notes: Vec<String> = Vec::new();
     page += "| |";
     for server in SERVERS {
