@@ -153,7 +153,10 @@ fn requests(limits: Limits, all_roles: bool, bytes: &[u8], cuts: &[usize]) -> Re
                 receiver.is_aborted();
                 receiver.finish();
             }
-            Ok(Some(receiver::Event::Abort)) => seen.aborts += 1,
+            Ok(Some(receiver::Event::Abort)) => {
+                seen.aborts += 1;
+                receiver.finish();
+            }
             Ok(Some(receiver::Event::Reply { records, .. })) => seen.replies.extend(records),
             Ok(None) => {
                 let count = peer.read(receiver.space());
