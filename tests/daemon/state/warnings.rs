@@ -34,6 +34,7 @@ fn a_django_site_that_keeps_its_state_in_a_worker_is_told_once() {
     let local = caches("locmem.LocMemCache");
     let alone = POOL.replace('3', "1");
     let separate = format!("{POOL}\nwsgi.preload = no");
+    let quiet = format!("{POOL}\ncatch_workers_output = no");
     let pages = "MIDDLEWARE=['django.middleware.cache.UpdateCacheMiddleware']";
     let cases: [(&str, String, &str, Option<&str>); 13] = [
         ("default", SESSIONS.into(), POOL, Some(KEEPS)),
@@ -44,7 +45,7 @@ fn a_django_site_that_keeps_its_state_in_a_worker_is_told_once() {
             &separate,
             Some(KEEPS),
         ),
-        ("cache", local.clone(), POOL, Some(CACHE)),
+        ("cache", local.clone(), &quiet, Some(CACHE)),
         ("pages", pages.into(), POOL, Some(CACHE)),
         ("alone", format!("{SESSIONS}{local}"), &alone, None),
         ("unset", String::new(), POOL, None),
