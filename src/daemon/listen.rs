@@ -198,9 +198,9 @@ impl Listener {
         self.parking = None;
     }
 
-    /// Lets nobody new come, when nobody goes on with it; who waits to be accepted goes on waiting. A Unix socket loses its name,
-    /// and on a TCP port the kernel leaves unanswered what finds somebody waiting, and asks again a second later. To a
-    /// socket of the service manager's they may come: it keeps them for whoever is next.
+    /// Lets nobody new come, when nobody goes on with it; who waits to be accepted goes on waiting. A Unix socket loses
+    /// its name, and on a TCP port the kernel leaves unanswered what finds somebody waiting, and asks again a second
+    /// later. To a socket of the service manager's they may come: it keeps them for whoever is next.
     pub fn shut_door(&mut self) {
         if self.is_ours && self.file.take().is_none() {
             // It listens, so it can.
@@ -347,8 +347,8 @@ pub fn open(
     Ok(listener)
 }
 
-/// The same when there is nobody to serve yet: also where the workers of a master that was killed still have the TCP port,
-/// with their socket, and with whoever waits there.
+/// The same when there is nobody to serve yet: also where the workers of a master that was killed still have the TCP
+/// port, with their socket, and with whoever waits there.
 ///
 /// # Errors
 /// See [`Error`].

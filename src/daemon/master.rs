@@ -42,8 +42,8 @@ const EVENTS: usize = 64;
 /// Reads the configuration as it is now.
 pub(crate) type Read = Box<dyn Fn(&Names) -> Result<Config, Problems>>;
 
-/// The master's state. How it begins is in [`crate::start`], what it does for signals in [`crate::signals`], and reloading
-/// in [`crate::reload`].
+/// The master's state. How it begins is in [`crate::start`], what it does for signals in [`crate::signals`], and
+/// reloading in [`crate::reload`].
 pub(crate) struct Master {
     pub(crate) common: Common,
     /// By the number that tokens have. A new generation of a pool is a pool of its own.

@@ -1,8 +1,8 @@
 //! The server side of a connection: bytes in, events out.
 //!
-//! One request at a time: `Idle → Params → Body → Answering → Idle`, or, given up, `Aborted → Idle`. The caller reads from the socket into
-//! [`Receiver::space`], tells how much came, and takes events until there is none. Whatever the split of the bytes, the
-//! events are the same, but for how the body is cut.
+//! One request at a time: `Idle → Params → Body → Answering → Idle`, or, given up, `Aborted → Idle`. The caller reads
+//! from the socket into [`Receiver::space`], tells how much came, and takes events until there is none. Whatever the
+//! split of the bytes, the events are the same, but for how the body is cut.
 //!
 //! Rules: a record of another version, a BEGIN of the wrong length or for the id in use, a stream out of order and
 //! parameters over the [`Limits`] are errors, after which the connection must be closed. A BEGIN for another id while a
@@ -63,8 +63,8 @@ pub enum Error {
 pub enum Event {
     /// The parameters of a new request are complete: see [`Receiver::head`] and [`Receiver::params`].
     Request,
-    /// A piece of the body; see [`Receiver::bytes`]. The body of a filter, which is two streams, comes as the records that
-    /// carry them, with the id that a relay uses.
+    /// A piece of the body; see [`Receiver::bytes`]. The body of a filter, which is two streams, comes as the records
+    /// that carry them, with the id that a relay uses.
     Body(Range<usize>),
     /// The body is complete.
     BodyEnd,
@@ -173,8 +173,8 @@ impl Receiver {
         self.phase == Phase::Idle && self.intake.is_idle()
     }
 
-    /// Whether the request has been given up, or the next record after the body that has been read does so. Does not go on
-    /// to what follows.
+    /// Whether the request has been given up, or the next record after the body that has been read does so. Does not go
+    /// on to what follows.
     pub fn is_aborted(&mut self) -> bool {
         if self.phase == Phase::Aborted {
             return true;
@@ -195,14 +195,14 @@ impl Receiver {
         self.phase == Phase::Answering
     }
 
-    /// Whether all of the request has come, its padding too, and nothing behind it: who goes on with the connection begins
-    /// with a header.
+    /// Whether all of the request has come, its padding too, and nothing behind it: who goes on with the connection
+    /// begins with a header.
     pub fn is_exhausted(&mut self) -> bool {
         matches!(self.phase, Phase::Idle | Phase::Answering) && self.intake.is_exhausted()
     }
 
-    /// The answer has been sent; to be called after [`Event::BodyEnd`] or [`Event::Abort`], before the next request on the
-    /// connection.
+    /// The answer has been sent; to be called after [`Event::BodyEnd`] or [`Event::Abort`], before the next request on
+    /// the connection.
     pub fn finish(&mut self) {
         self.phase = Phase::Idle;
     }

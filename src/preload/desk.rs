@@ -1,6 +1,7 @@
 //! Between a worker's loop and the program: the loop hands over a request, the program reads it and writes its answer.
 //!
-//! The loop runs on a stack of its own. It goes on where the program waits for the next request, and stops where it has one.
+//! The loop runs on a stack of its own. It goes on where the program waits for the next request, and stops where it has
+//! one.
 
 use crate::worker::end_group;
 use corosensei::{Coroutine, CoroutineResult, Yielder};

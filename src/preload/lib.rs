@@ -1,14 +1,14 @@
 //! Puts a pool's worker inside of a FastCGI program: what is preloaded into it.
 //!
-//! The program is started once, with a socket that does not listen as descriptor 0, and loads what it has to load. At its
-//! first accept(2) it turns into the pool's mold ([`mold`]), which forks the workers. In each of them the program's accept
-//! goes on, into a worker's loop ([`desk`]) as that of any other application, which waits, accepts and reads. Accept returns
-//! when there is a request: the program believes that it has a connection. What it reads from that comes out of memory, and
-//! what it writes goes from there to the web server. Between two requests nothing is copied, sent or woken that a worker
-//! without a program would not.
+//! The program is started once, with a socket that does not listen as descriptor 0, and loads what it has to load. At
+//! its first accept(2) it turns into the pool's mold ([`mold`]), which forks the workers. In each of them the program's
+//! accept goes on, into a worker's loop ([`desk`]) as that of any other application, which waits, accepts and reads.
+//! Accept returns when there is a request: the program believes that it has a connection. What it reads from that comes
+//! out of memory, and what it writes goes from there to the web server. Between two requests nothing is copied, sent or
+//! woken that a worker without a program would not.
 //!
-//! accept, here, and the functions in [`calls`] take the place of the C library's. All but accept look at one number before
-//! they do what they always do.
+//! accept, here, and the functions in [`calls`] take the place of the C library's. All but accept look at one number
+//! before they do what they always do.
 
 mod calls;
 mod desk;
@@ -165,8 +165,8 @@ pub unsafe extern "C" fn accept4(
     unsafe { accept(socket, address, length) }
 }
 
-/// Whether a worker accepts for the program. At its first accept the program turns into the mold that it is to be, and goes
-/// on in the workers.
+/// Whether a worker accepts for the program. At its first accept the program turns into the mold that it is to be, and
+/// goes on in the workers.
 fn is_ours(socket: c_int) -> bool {
     if socket == 0 && AWAITED.swap(false, Ordering::Relaxed) {
         let (birth, inheritance) = mold::become_mold();

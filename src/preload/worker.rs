@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 /// The master.
 static MASTER: AtomicI32 = AtomicI32::new(0);
 
-/// The process is about to end. What the program has started ends with it: the master sees to that, or else nobody is left
-/// who would ask how this process has ended.
+/// The process is about to end. What the program has started ends with it: the master sees to that, or else nobody is
+/// left who would ask how this process has ended.
 pub fn end_group() {
     if getppid().as_raw() != MASTER.load(Ordering::Relaxed) {
         kill_group(getpgrp());

@@ -54,7 +54,8 @@ pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
     Ok(prctl::set_dumpable(dumpable)?)
 }
 
-/// Makes orphans of this process's descendants its own children, so that it sees the deaths of workers that a mold forked.
+/// Makes orphans of this process's descendants its own children, so that it sees the deaths of workers that a mold
+/// forked.
 ///
 /// # Errors
 /// The error of `prctl(2)`.

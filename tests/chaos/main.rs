@@ -1,9 +1,10 @@
 //! preforkd under load while everything is done to it that is done to a daemon.
 //!
-//! nginx hands the requests of 32 clients to a Python pool and to one of PHP ([`load`]). Meanwhile one disturbance after
-//! another is made again and again ([`disturbance`]). In the end what the clients have got is compared with what the application has
-//! written down ([`ledger`]): a request is lost if its client did not get the whole and right answer with status 200,
-//! whatever the web server may have done about it, and served twice if the application began it twice.
+//! nginx hands the requests of 32 clients to a Python pool and to one of PHP ([`load`]). Meanwhile one disturbance
+//! after another is made again and again ([`disturbance`]). In the end what the clients have got is compared with what
+//! the application has written down ([`ledger`]): a request is lost if its client did not get the whole and right
+//! answer with status 200, whatever the web server may have done about it, and served twice if the application began it
+//! twice.
 //!
 //! `tests/chaos/run.sh` builds and runs all this.
 

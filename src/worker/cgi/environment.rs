@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// What a client could set by a header of its own, and programs take for the administrator's word (httpoxy); and what tells
-/// the C library which files to load or to write, which it does not believe where it runs with more rights, either
-/// (ld.so(8)). Whoever may connect to the socket is not to choose the code that a script runs.
+/// What a client could set by a header of its own, and programs take for the administrator's word (httpoxy); and what
+/// tells the C library which files to load or to write, which it does not believe where it runs with more rights,
+/// either (ld.so(8)). Whoever may connect to the socket is not to choose the code that a script runs.
 const NOT_PASSED: [&[u8]; 13] = [
     b"HTTP_PROXY",
     b"GCONV_PATH",

@@ -1,5 +1,5 @@
-//! The connections of a worker: it takes one up from the listening socket or from those that others have parted with, keeps
-//! it for the next request, and parts with it when another one comes.
+//! The connections of a worker: it takes one up from the listening socket or from those that others have parted with,
+//! keeps it for the next request, and parts with it when another one comes.
 
 use super::{KEPT, LISTENER, PARKED, Worker, exclusive};
 use crate::Application;
@@ -127,8 +127,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Closes the connection; one that was kept for everybody, since a child that the application forked during an earlier
-    /// request may hold it as well.
+    /// Closes the connection; one that was kept for everybody, since a child that the application forked during an
+    /// earlier request may hold it as well.
     pub(super) fn hang_up(&mut self) {
         if (self.watched || self.taken_up)
             && let Some(exchange) = &self.exchange

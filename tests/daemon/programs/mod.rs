@@ -12,8 +12,8 @@
 //! `environment`, `teapot` (a status of its own), `store` (the body, once it has been read), `echo` (while it is read),
 //! `count` (its length), `make?bytes=N` (a body of [`transfer::pattern`]), `slow?ms=N`, `complain` (on the request's
 //! standard error and on the program's), `crash`, `exit?status=N` and `halfway` (in the middle of an answer). With
-//! `PROBE_REQUESTS` in their environment they end by themselves after so many requests, and with `PROBE_THREAD` the one in
-//! C++ has another thread. PHP shows the state of its `opcache`.
+//! `PROBE_REQUESTS` in their environment they end by themselves after so many requests, and with `PROBE_THREAD` the one
+//! in C++ has another thread. PHP shows the state of its `opcache`.
 //!
 //! nginx sends no more of a body once it has the head of the answer. So `echo` is asked past it.
 

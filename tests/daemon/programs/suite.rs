@@ -44,8 +44,8 @@ pub(super) use cases;
 
 const MB: u64 = 1_000_000;
 
-/// What the memory of a worker may grow by while a large body passes through, in kB: before its program, and inside of it,
-/// where the program's own counts.
+/// What the memory of a worker may grow by while a large body passes through, in kB: before its program, and inside of
+/// it, where the program's own counts.
 const MOST_GROWTH: (u64, u64) = (2_000, 5_000);
 
 /// The request for a page, past nginx.

@@ -1,6 +1,7 @@
 //! The server side of a connection.
 //!
-//! However the bytes are cut into reads, the same must come out; what is kept of them is bounded; nothing panics or hangs.
+//! However the bytes are cut into reads, the same must come out; what is kept of them is bounded; nothing panics or
+//! hangs.
 
 #![no_main]
 

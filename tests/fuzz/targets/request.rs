@@ -21,8 +21,8 @@ fn requests(mut bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
                 let (_, body) = found.last_mut().expect("the parameters came first");
                 body.extend_from_slice(receiver.bytes(range));
             }
-            Ok(Some(Event::BodyEnd)) => receiver.finish(),
-            Ok(Some(Event::Abort | Event::Reply { .. })) => {}
+            Ok(Some(Event::BodyEnd | Event::Abort)) => receiver.finish(),
+            Ok(Some(Event::Reply { .. })) => {}
             Ok(None) if bytes.is_empty() => return found,
             Ok(None) => {
                 let space = receiver.space();
