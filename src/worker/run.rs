@@ -264,7 +264,8 @@ impl Worker {
 
     /// Answers what nobody else may know of: a request on the connection that it keeps, and a connection for which the
     /// kernel may have woken this worker and no other. With `drain` also who waits now, be it that the other workers that
-    /// leave take them as well; who comes later may come without end.
+    /// leave take them as well; who comes later may come without end. What an application that ends meanwhile cannot
+    /// answer stays where it is, for them.
     fn leave(&mut self, application: &mut impl Application, drain: bool) -> io::Result<()> {
         self.epoll.delete(&self.listener)?;
         self.epoll.delete(&self.parking)?;
@@ -277,15 +278,17 @@ impl Worker {
             0
         };
         for _ in 0..waiting.max(1) {
-            if !self.accept(application)? {
+            if application.is_leaving() || !self.accept(application)? {
                 break;
             }
         }
         self.part();
-        self.take_parked(application);
+        if !application.is_leaving() {
+            self.take_parked(application);
+        }
         // Who is parked has sent a request, and nobody else is going to take it. Those that are answered are not kept, so
         // that this comes to an end.
-        while drain && self.parking.waiting() > 0 {
+        while drain && !application.is_leaving() && self.parking.waiting() > 0 {
             self.close_if_quiet();
             self.take_parked(application);
         }
@@ -293,6 +296,10 @@ impl Worker {
             self.close_if_quiet();
         }
         self.part();
+        if application.is_leaving() {
+            // Of who waits, others have to hear.
+            return self.tell(&FromWorker::Occupied);
+        }
         Ok(())
     }
 
@@ -395,7 +402,7 @@ impl Worker {
             if !self.keeps {
                 self.hang_up();
             }
-            if !self.keeps || !self.exchange().has_input() {
+            if !self.keeps || application.is_leaving() || !self.exchange().has_input() {
                 self.reporter.idle(now);
                 self.stretch.pause(now);
                 return;

@@ -7,6 +7,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
+use crate::support::fastcgi::Request;
 use crate::support::process::{self, Process};
 use crate::support::setup::Setup;
 use crate::support::wait::until;
@@ -221,6 +222,35 @@ fn what_a_program_forks_is_no_worker() {
         }
     }
     assert_eq!(host.wait_for_programs(2), before);
+}
+
+/// A program that ends while its worker answers who waits, before it leaves, takes no more of them: another worker does.
+#[test]
+fn a_program_that_ends_takes_nobody_who_waits_along() {
+    let setup = Setup::new().global("process_control_timeout = 20s");
+    let exec = Program::MoldedPerl.install(&setup.folder);
+    let mut host = Host::of(
+        setup,
+        &format!("exec = {exec}\nexec.mold = yes\npm = static\npm.max_children = 2"),
+    );
+    host.wait_for_programs(2);
+    let ask = |path: &str| {
+        let mut connection = host.address().connect().expect("the pool listens");
+        let request = Request::get(path).bytes(1, 0);
+        connection.send(&request).expect("it is open");
+        connection
+    };
+    let mut asked = vec![ask("/slow?ms=1000"), ask("/slow?ms=2500")];
+    until("both are at a request", || {
+        !host.daemon.lines_like("reached pm.max_children").is_empty()
+    });
+    asked.push(ask("/last"));
+    asked.extend((0..4).map(|_| ask("/pid")));
+    host.daemon.signal(Signal::SIGQUIT);
+    for connection in &mut asked {
+        assert_eq!(connection.answer().expect("it is answered").status, 200);
+    }
+    host.daemon.wait_for_end();
 }
 
 /// A worker knows of its program's requests what any other knows of its own.

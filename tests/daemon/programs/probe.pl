@@ -79,6 +79,14 @@ sub answer {
         exit 0 unless $child;
         waitpid $child, 0;
         print 'forked, ', `echo executed`;
+    } elsif ($page eq 'child') {
+        # One that goes on behind the answer.
+        my $child = fork();
+        exec '/bin/sleep', '600' unless $child;
+        print $child;
+    } elsif ($page eq 'last') {
+        $left = 1;
+        print 'the last one';
     } elsif ($page eq 'complain') {
         print STDERR "a word on the request's stderr\n";
         print {$own_stderr} "a word on the program's stderr\n";
