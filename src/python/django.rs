@@ -24,9 +24,11 @@ const CACHE_MIDDLEWARE: &str = "django.middleware.cache.";
 ///
 /// A database in memory stays, and each worker has a copy of it.
 pub(crate) fn close_connections(py: Python<'_>) {
-    if let Err(raised) = close_databases(py).and_then(|()| close_caches(py)) {
-        failure::say("Django's connections could not be closed before workers are forked:");
-        failure::traceback(py, &raised);
+    for closed in [close_databases(py), close_caches(py)] {
+        if let Err(raised) = closed {
+            failure::say("Django's connections could not be closed before workers are forked:");
+            failure::traceback(py, &raised);
+        }
     }
 }
 
@@ -55,8 +57,8 @@ fn close_caches(py: Python<'_>) -> PyResult<()> {
     let (Some(_), Some(cache)) = (settings(py)?, loaded(py, "django.core.cache")?) else {
         return Ok(());
     };
+    cache.call_method0("close_caches")?;
     let caches = cache.getattr("caches")?;
-    caches.call_method0("close_all")?;
     // Some (pylibmc's, Redis's) do not close when they are told to, but all do when nobody has them any more.
     for alias in caches.try_iter()? {
         // Not there unless it has been used.
