@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::pool::KILL_INTERVAL;
 use preforkd_plan::time::Time;
+use preforkd_sys::program::kill_group;
 use preforkd_sys::{children, clock};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub struct Elder {
     /// When it gets the next signal.
     deadline: Option<Time>,
     signal: Signal,
+    leads_group: bool,
 }
 
 impl Elder {
@@ -49,7 +51,19 @@ impl Elder {
             decorated: true,
             deadline: None,
             signal: Signal::SIGTERM,
+            leads_group: false,
         }
+    }
+
+    /// What it has started is to be ended with it, as far as that is in the group that it leads.
+    pub fn lead_group(&mut self) {
+        self.leads_group = true;
+    }
+
+    /// Whether this is its pid.
+    #[must_use]
+    pub fn is(&self, pid: Pid) -> bool {
+        self.pid == pid
     }
 }
 
@@ -151,9 +165,17 @@ impl Elders {
         }
     }
 
+    /// Ends what one of them has started in its group. It has not been reaped.
+    pub fn end_group_of(&self, pid: Pid) {
+        let mut elders = self.0.iter().flatten();
+        if elders.any(|elder| elder.leads_group && elder.is(pid)) {
+            kill_group(pid);
+        }
+    }
+
     /// A process has died. Returns whether it was one of these.
     pub fn reaped(&mut self, pid: Pid) -> bool {
-        let is_it = |elder: &Option<Elder>| elder.as_ref().is_some_and(|elder| elder.pid == pid);
+        let is_it = |elder: &Option<Elder>| elder.as_ref().is_some_and(|elder| elder.is(pid));
         let Some(place) = self.0.iter().position(is_it) else {
             return false;
         };
@@ -174,7 +196,8 @@ impl Elders {
     pub fn bequeath<'a>(&'a self, testament: &mut Testament<'a>) {
         for elder in self.0.iter().flatten() {
             let control = elder.control.as_ref().map(AsFd::as_fd);
-            testament.process(&elder.pool, elder.pid, control, elder.output.as_ref());
+            let output = elder.output.as_ref();
+            testament.process(&elder.pool, elder.pid, control, output, elder.leads_group);
         }
     }
 }

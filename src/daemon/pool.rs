@@ -359,6 +359,7 @@ impl Pool {
                     pid,
                     control,
                     process.spawned.output.as_ref(),
+                    process.leads_group(),
                 );
             }
         }

@@ -90,6 +90,7 @@ impl Master {
                 for pool in self.pools.values() {
                     pool.end_group_of(pid);
                 }
+                self.elders.end_group_of(pid);
                 Ok(Some((pid, children::wait_for(pid)?)))
             });
             let (pid, death) = match ended {

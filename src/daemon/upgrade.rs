@@ -178,6 +178,11 @@ impl Heritage {
                 let pool = word()?.to_owned();
                 self.elders.push(Elder::new(pid, pool, control, output));
             }
+            b"group" => {
+                let pid = Pid::from_raw(word()?.parse().ok()?);
+                let mut elders = self.elders.iter_mut();
+                elders.find(|elder| elder.is(pid))?.lead_group();
+            }
             b"generation" => {
                 let generation = word()?.parse().ok()?;
                 // The rest of the line: a name may have spaces.
@@ -274,18 +279,22 @@ impl<'a> Testament<'a> {
         self.line(format_args!("generation {generation} {pool}"));
     }
 
-    /// A process; without a channel it has been told to leave.
+    /// A process; without a channel it has been told to leave. What is in a group that it leads ends with it.
     pub fn process(
         &mut self,
         pool: &str,
         pid: Pid,
         control: Option<BorrowedFd<'a>>,
         output: Option<&'a [Output; 2]>,
+        leads_group: bool,
     ) {
         let output = output.map(|[out, err]| [out.pipe(), err.pipe()]);
         let [out, err] = output.map_or([None; 2], |output| output.map(Some));
         let [control, out, err] = [control, out, err].map(|fd| self.number(fd));
         self.line(format_args!("process {pid} {control} {out} {err} {pool}"));
+        if leads_group {
+            self.line(format_args!("group {pid}"));
+        }
     }
 }
 

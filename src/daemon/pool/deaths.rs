@@ -12,7 +12,8 @@ impl Pool {
     /// Ends what a program has started in its group that was a worker of this pool, and has not been reaped.
     pub(crate) fn end_group_of(&self, pid: Pid) {
         let is_it = |process: &Process| process.spawned.pid == Some(pid);
-        if self.molds_program && self.workers.iter().flatten().any(is_it) {
+        let mut workers = self.workers.iter().flatten();
+        if workers.any(|process| process.leads_group() && is_it(process)) {
             kill_group(pid);
         }
     }

@@ -132,9 +132,11 @@ impl Pool {
 
     pub(super) fn spawn(&mut self, slot: u32, common: &Common) -> io::Result<()> {
         let shared = self.shared(common);
+        let mut kind = Kind::Worker;
         let spawned = match (&self.config.application, &self.mold) {
             (Application::Hello, _) => spawn::hello(shared, slot)?,
             (Application::Exec(_), Some(mold)) if self.molds_program => {
+                kind = Kind::Inside;
                 spawn::by_mold(shared, &mold.spawned.control, slot)?
             }
             (Application::Exec(_), None) if self.molds_program => {
@@ -159,7 +161,7 @@ impl Pool {
         if let Some(pid) = spawned.pid {
             self.log_started(pid);
         }
-        self.workers[slot as usize] = Some(Process::new(Kind::Worker, spawned));
+        self.workers[slot as usize] = Some(Process::new(kind, spawned));
         Ok(())
     }
 

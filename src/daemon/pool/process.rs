@@ -19,6 +19,8 @@ const HOLD: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Worker,
+    /// A worker inside of a program that was forked. It leads a group, in which is what the program has started.
+    Inside,
     Mold,
 }
 
@@ -26,7 +28,7 @@ impl Kind {
     /// In the words of the log.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Worker => "child",
+            Self::Worker | Self::Inside => "child",
             Self::Mold => "mold",
         }
     }
@@ -66,6 +68,11 @@ impl Process {
             program: None,
             last_words: Vec::new(),
         }
+    }
+
+    /// Whether what it has started is to be ended with it.
+    pub(super) fn leads_group(&self) -> bool {
+        self.kind == Kind::Inside
     }
 
     /// Sends it a signal. Returns whether it is there to get it: one that has died and has not been reaped is.

@@ -11,6 +11,7 @@ use crate::support::fastcgi::Request;
 use crate::support::process::{self, Process};
 use crate::support::setup::Setup;
 use crate::support::wait::until;
+use crate::upgrade;
 
 use super::host::{Host, POOL, Program};
 use super::transfer;
@@ -328,6 +329,25 @@ fn no_order_of_deaths_leaves_a_program() {
         });
         let _ = busy.join().expect("the client does not panic");
     }
+}
+
+/// What a program has started ends with its worker, also when another master's program ends that.
+#[test]
+fn an_upgrade_leaves_nothing_that_a_program_has_started() {
+    let setup = Setup::new();
+    let exec = Program::MoldedPerl.install(&setup.folder);
+    let lines = format!("exec = {exec}\nexec.mold = yes\npm = static\npm.max_children = 1");
+    let daemon = upgrade::start(setup.pool(POOL, &lines));
+    daemon.wait_for_workers(POOL, 1);
+    let answer = daemon.address(POOL).get("/child").expect("it is answered");
+    let child = answer.text().parse().ok().and_then(Process::of);
+    let child = child.expect("it has been started");
+    let worker = daemon.workers(POOL).remove(0);
+    upgrade::install(daemon.folder.root());
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: reloading: execvp(*");
+    until("the worker has left", || !worker.runs());
+    until("its program's child is gone", || !child.runs());
 }
 
 /// A program that never comes to accept is no orphan of a master that is killed.
