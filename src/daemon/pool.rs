@@ -82,6 +82,8 @@ pub struct Pool {
     mold: Option<Process>,
     /// Whether its mold is the program. Cleared when that turned out to be unfit.
     molds_program: bool,
+    /// One of its molds has been ready, so that what makes a later one fail may pass.
+    has_molded: bool,
     /// Cleared when importing the application turned out to start threads.
     preload: bool,
     /// What people have been told of the application.
@@ -193,6 +195,7 @@ impl Pool {
             workers: (0..config.limits.max_children).map(|_| None).collect(),
             mold: None,
             molds_program,
+            has_molded: false,
             preload: true,
             advice: Vec::new(),
             last_failure: Held::default(),

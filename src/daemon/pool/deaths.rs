@@ -30,7 +30,7 @@ impl Pool {
         );
         let came_up = process.held.is_none();
         let repeated = self.tell_failure(&mut process);
-        if self.molds_program && !came_up && !process.leaving {
+        if self.molds_program && !self.has_molded && !came_up && !process.leaving {
             self.forgo_mold(&format!("it {how} before it accepted a connection"));
         }
         if process.leaving || repeated {

@@ -224,6 +224,7 @@ impl Pool {
                 FromMold::Hello { .. } => self.set_up_mold(common),
                 FromMold::Ready => {
                     mold.came_up(&self.config);
+                    self.has_molded = true;
                     tracing::info!(
                         "[pool {}] mold {} is ready (generation {})",
                         self.config.name,

@@ -1,8 +1,8 @@
 //! Programs that are forked from one that was started once (`exec.mold`).
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::thread;
 
 use nix::sys::signal::Signal;
@@ -193,6 +193,48 @@ fn programs_outlive_their_mold() {
     host.wait_for_programs(2);
     host.page("/pid");
     assert!(before[1].runs());
+}
+
+/// A program that has been a mold is tried again when it fails once, and what it cannot be later takes nothing from the
+/// workers that it has been a mold to.
+#[test]
+fn a_mold_that_has_been_may_fail_once() {
+    let setup = Setup::new();
+    Program::MoldedPerl.install(&setup.folder);
+    let path = setup.folder.path("probe.pl");
+    let text = fs::read_to_string(&path).expect("it has just been written");
+    let install = |first: &str| {
+        let new = path.with_extension("new");
+        fs::write(&new, format!("#!/usr/bin/perl\n{first}\n{text}")).expect("it can be written");
+        fs::set_permissions(&new, Permissions::from_mode(0o755)).expect("it is there");
+        fs::rename(&new, &path).expect("it can be put in its place");
+    };
+    install("");
+    let host = Host::of(
+        setup,
+        "exec = @DIR@/probe.pl\nexec.mold = yes\npm = static\npm.max_children = 1",
+    );
+    let worker = host.wait_for_programs(1).remove(0);
+    install("exit 1;");
+    mold(&host).signal(Signal::SIGKILL);
+    host.daemon.wait_for_line("* mold * exited with code 1 *");
+    install("");
+    until("there is another one", || host.molds().len() == 2);
+    worker.signal(Signal::SIGKILL);
+    until("it is gone", || !worker.runs());
+    let worker = host.wait_for_programs(1).remove(0);
+    assert!(process::below(worker.pid).is_empty());
+    let child = host.page("/child").parse().ok().and_then(Process::of);
+    let child = child.expect("it has been started");
+
+    install("use threads; threads->create(sub { sleep 600 });");
+    mold(&host).signal(Signal::SIGKILL);
+    host.daemon
+        .wait_for_line("*the program cannot be a mold: it has started threads *");
+    assert!(child.runs());
+    worker.signal(Signal::SIGKILL);
+    until("its program's child is gone", || !child.runs());
+    assert_eq!(host.daemon.lines_like("*cannot be a mold*").len(), 1);
 }
 
 /// A mold that hangs does so for no longer than a worker may take to start, and the other workers go on.
