@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use preforkd_plan::pool::KILL_INTERVAL;
 use preforkd_plan::time::Time;
+use preforkd_sys::channel::Channel;
 use preforkd_sys::program::kill_group;
 use preforkd_sys::{children, clock};
 use std::os::fd::{AsFd, OwnedFd};
@@ -119,7 +120,10 @@ impl Elders {
     pub fn release(&mut self, timeout: Duration, is_meant: impl Fn(&str) -> bool) {
         let now = Time(clock::now());
         for elder in self.0.iter_mut().flatten() {
-            if is_meant(&elder.pool) && elder.control.take().is_some() {
+            if is_meant(&elder.pool)
+                && let Some(control) = elder.control.take()
+            {
+                Channel::from_fd(control).discard();
                 elder.deadline = Some(now + timeout);
             }
         }

@@ -6,8 +6,8 @@
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, getsockopt, sendmsg, setsockopt,
-    socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, getsockopt, sendmsg,
+    setsockopt, shutdown, socketpair, sockopt,
 };
 use nix::unistd::{Pid, getppid};
 use std::io::{self, IoSlice};
@@ -150,6 +150,25 @@ impl Channel {
     /// `InvalidData` as in [`Self::try_receive`].
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         self.receive_with(buffer, MsgFlags::empty())
+    }
+
+    /// Lets nobody send anything more to this end, made by [`pair`]'s first half, and throws away what has been: what its
+    /// last close finds there is closed as whoever sent it wants, who may want that to wait (see
+    /// [`close_without_waiting`]).
+    pub fn discard(&self) {
+        // It is connected, or its peer has gone.
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Read);
+        // An empty message has a sender, the end has none. It comes twice at least: a peer that goes away with messages
+        // unread is told of once, before those that it has sent.
+        let mut ends = 0;
+        while ends < 2 {
+            match self.try_receive(&mut [0]) {
+                Ok(received) if received.length == 0 && received.sender.is_none() => ends += 1,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Bytes of the messages that wait to be received.

@@ -65,6 +65,11 @@ impl Parking {
         }
     }
 
+    /// Lets nobody put anything more there for this end to take, and closes what waits for that, without waiting.
+    pub fn discard(&self) {
+        self.0.discard();
+    }
+
     /// Whether nobody has the other end any more. What was put there before can still be taken.
     #[must_use]
     pub fn is_given_up(&self) -> bool {

@@ -36,6 +36,21 @@ struct Ends {
     theirs: Parking,
 }
 
+impl Drop for Ends {
+    /// What still lies in the channel is closed with it, and must not keep the master (see
+    /// [`preforkd_sys::channel::Channel::discard`]).
+    fn drop(&mut self) {
+        self.ours.discard();
+        // Workers of the program before may still take these up. Who takes one has its close not wait.
+        for _ in 0..self.theirs.waiting() {
+            if let Ok(Some(connection)) = self.theirs.take() {
+                // There was room for it.
+                let _ = self.ours.put(connection.as_fd());
+            }
+        }
+    }
+}
+
 impl Place {
     /// A new one.
     ///
@@ -235,10 +250,14 @@ fn end(connection: OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::libc;
     use nix::sys::epoll::{Epoll, EpollCreateFlags};
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
     use preforkd_sys::queue::Gauge;
-    use std::io::{Read, Write};
+    use std::io::{IoSlice, Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
 
     fn looked_after(next: u64) -> (Common, Parked) {
         let common = Common {
@@ -302,6 +321,63 @@ mod tests {
         new.write_all(b"x").unwrap();
         assert!(parked.ready(number_of_ready(&common), &common));
         assert!(!parked.ready(0, &common));
+    }
+
+    /// A connection whose peer takes nothing, which has the last close wait for that, and the peer.
+    fn lingering() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sent = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        sent.set_nonblocking(true).unwrap();
+        while sent.write(&[0; 1 << 16]).is_ok() {}
+        let long = libc::linger {
+            l_onoff: 1,
+            l_linger: 5,
+        };
+        setsockopt(&sent, sockopt::Linger, &long).unwrap();
+        (sent, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn nobody_waits_for_what_is_left_in_a_place_that_is_given_up() {
+        let place = Place::new().unwrap();
+        let (in_ours, _peer) = lingering();
+        let (in_theirs, _other_peer) = lingering();
+        let send = |message: &[u8], fds: &[i32]| {
+            let rights = [ControlMessage::ScmRights(fds)];
+            let control = if fds.is_empty() { &[][..] } else { &rights };
+            let theirs = place.theirs().as_fd().as_raw_fd();
+            let parts = [IoSlice::new(message)];
+            sendmsg::<()>(theirs, &parts, control, MsgFlags::empty(), None).unwrap();
+        };
+        for stray in [&[][..], &[6], &[6; 100]] {
+            for _ in 0..3 {
+                send(stray, &[]);
+            }
+        }
+        send(&[1], &[in_ours.as_raw_fd()]);
+        place.ours().put(in_theirs.as_fd()).unwrap();
+        drop((in_ours, in_theirs));
+        // Some process that the application has started has it still.
+        let others = place.theirs().try_clone().unwrap();
+        let begun = Instant::now();
+        drop(place);
+        drop(others);
+        assert!(begun.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn what_waits_for_workers_of_others_stays_there() {
+        let place = Place::new().unwrap();
+        let (_peers, connections): (Vec<_>, Vec<_>) =
+            (0..3).map(|_| UnixStream::pair().unwrap()).unzip();
+        for connection in &connections {
+            place.ours().put(connection.as_fd()).unwrap();
+        }
+        let others = place.theirs().try_clone().unwrap();
+        drop(place);
+        for _ in &connections {
+            assert!(others.take().unwrap().is_some());
+        }
     }
 
     #[test]

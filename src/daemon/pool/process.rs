@@ -52,6 +52,12 @@ pub(super) struct Process {
     last_words: Vec<u8>,
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.spawned.control.discard();
+    }
+}
+
 /// Bytes of a process's last words that are remembered.
 const WORDS: usize = 1024;
 
