@@ -115,7 +115,8 @@ pub static APPLICATION: &[Directive] = &[
                and connections (to databases, say) and random numbers must not be, so that the default is no, and yes for a program whose name begins with php-cgi, which forks itself there under other managers. \
                It has to be a dynamically linked program with one thread that has one connection at a time, by accept, read, write, recv, send and their like of the C library, \
                and no script that starts another program; where no such mold can be had, the log says why and each worker starts its own. \
-               A program that dies takes its worker along, so that it is the web server that answers 502, and a request that the web server has given up is ended by request_terminate_timeout alone.",
+               A program that crashes takes its worker along, so that it is the web server that answers 502; a request that the web server has given up is ended by request_terminate_timeout alone, \
+               and nobody ends what the program has started before its first accept, of which each reload starts another.",
     },
     Directive {
         name: "wsgi",
