@@ -233,8 +233,9 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Closes it: it is no pool's.
-    pub fn close(self) {
+    /// Closes it: it is no pool's. Its file goes with it, unless that is of one of those that are `used`, and was bound
+    /// after this one's had been removed.
+    pub fn close<'a>(self, used: impl Iterator<Item = &'a Listener>) {
         let bound = getsockname::<UnixAddr>(self.socket.as_raw_fd()).ok();
         let path = bound
             .as_ref()
@@ -244,7 +245,11 @@ impl Inherited {
             "closing inherited socket fd={}, which the configuration does not have",
             self.socket.as_raw_fd()
         );
-        if let Some(path) = path.filter(|_| self.is_ours) {
+        let is_used = path.as_ref().is_some_and(|path| {
+            let mut files = used.filter_map(|listener| listener.file.as_ref());
+            files.any(|file| file.path == *path)
+        });
+        if let Some(path) = path.filter(|_| self.is_ours && !is_used) {
             // Gone already is as good.
             let _ = std::fs::remove_file(path);
         }
@@ -277,9 +282,14 @@ impl Sockets {
             status: pool.status_listen.as_ref().map(open).transpose()?,
         })
     }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        [&self.requests].into_iter().chain(&self.status)
+    }
 }
 
-/// Listens on an address of `pool`, with one of `inherited` if it has the address.
+/// Listens on an address of `pool`, with the first of `inherited` that has the address, if there is one.
 ///
 /// # Errors
 /// See [`Error`].
@@ -302,7 +312,7 @@ pub fn open(
                 socket,
                 is_ours,
                 parking,
-            } = inherited.swap_remove(index);
+            } = inherited.remove(index);
             tracing::info!(
                 "using inherited socket fd={}, \"{address}\"",
                 socket.as_raw_fd()
@@ -512,7 +522,7 @@ pub fn control(path: Option<&Path>, before: Option<OwnedFd>) -> Result<Option<Li
             is_ours,
             parking: None,
         }
-        .close();
+        .close(std::iter::empty());
     }
     let Some(path) = path else { return Ok(None) };
     let name = path.display().to_string();

@@ -107,7 +107,7 @@ fn start(
         }
     }
     for left in inherited {
-        left.close();
+        left.close(sockets.iter().flat_map(Sockets::iter));
     }
     let path = config.global.control.clone();
     let mut control = Control::open(path, control).unwrap_or_else(|error| {

@@ -394,11 +394,12 @@ impl Master {
             pool.put_back_connections(&self.common);
         }
         let mut testament = Testament::default();
-        for pool in self.pools.values() {
-            pool.bequeath(&mut testament);
-        }
+        // First: one of the same name that a pool has cannot be reached any more, and the program takes the first.
         for listener in &bound {
             testament.listener(listener);
+        }
+        for pool in self.pools.values() {
+            pool.bequeath(&mut testament);
         }
         self.elders.bequeath(&mut testament);
         self.control.bequeath(&mut testament);

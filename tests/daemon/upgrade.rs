@@ -162,6 +162,68 @@ fn a_pool_that_the_new_program_does_not_have_answers_who_waits() {
     assert!(address.connect().is_err(), "it still listens");
 }
 
+/// Cleaners of temporary folders do that.
+#[test]
+fn sockets_whose_files_were_removed_are_bound_anew() {
+    let names = [
+        "probe.sock",
+        "probe-status.sock",
+        "hello.sock",
+        "control.sock",
+    ];
+    let mut daemon = start(
+        Setup::new()
+            .global("control = @DIR@/control.sock")
+            .wsgi(
+                "probe",
+                PROBE,
+                "pm = static\npm.max_children = 1\npm.status_listen = @DIR@/probe-status.sock",
+            )
+            .pool("hello", "app = hello\npm = static\npm.max_children = 1"),
+    );
+    let address = daemon.address("probe");
+    let request = |path: &str| Request::get(path).bytes(1, KEEP_CONN);
+    let [mut quiet, mut kept] = [(); 2].map(|()| {
+        let mut kept = address.connect().expect("the pool listens");
+        kept.send(&request("/pid")).expect("it is open");
+        kept.answer().expect("the pool answers");
+        kept
+    });
+    let [mut held, mut waiting] = ["/hold?ms=2000", "/pid"].map(|path| {
+        let mut connection = address.connect().expect("the pool listens");
+        connection.send(&request(path)).expect("it is open");
+        if path != "/pid" {
+            daemon.wait_for_line("*said into stderr: \"held\"*");
+        }
+        connection
+    });
+    kept.send(&request("/pid")).expect("it is open");
+    let paths = names.map(|name| daemon.folder.path(name));
+    for path in &paths {
+        fs::remove_file(path).expect("it is there");
+    }
+    install(daemon.folder.root());
+    daemon.signal(Signal::SIGUSR2);
+    until("the new program runs", || {
+        daemon.lines_like("NOTICE: fpm is running, pid *").len() == 2
+    });
+    for path in &paths {
+        assert!(path.exists(), "{}", path.display());
+    }
+    for name in ["probe", "hello"] {
+        let answer = daemon.address(name).get("/pid");
+        assert_eq!(answer.expect("the pool answers").status, 200);
+    }
+    for connection in [&mut held, &mut waiting, &mut kept] {
+        assert_eq!(connection.answer().expect("it is answered").status, 200);
+    }
+    quiet.expect_end().expect("it is closed");
+    assert!(daemon.stop(Signal::SIGQUIT).success());
+    for path in &paths {
+        assert!(!path.exists(), "{}", path.display());
+    }
+}
+
 /// Prints when it is told to, by a file.
 const LATE: &str = r#"
 import os, sys, time

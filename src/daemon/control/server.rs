@@ -247,7 +247,9 @@ impl Control {
 
     /// Leaves the socket and the clients to another program.
     pub fn bequeath<'a>(&'a self, testament: &mut Testament<'a>) {
-        if let Some(listener) = &self.listener {
+        let listener = self.listener.as_ref();
+        // Another program binds one that has lost its name anew.
+        if let Some(listener) = listener.filter(|listener| listener.can_be_reached()) {
             testament.control(listener);
         }
         for client in self.clients.values() {
