@@ -110,7 +110,7 @@ fn start(
         left.close(sockets.iter().flat_map(Sockets::iter));
     }
     let path = config.global.control.clone();
-    let mut control = Control::open(path, control).unwrap_or_else(|error| {
+    let mut control = Control::open(path.clone(), control).unwrap_or_else(|error| {
         // It is beside the pid file unless the configuration says otherwise, and php-fpm's words are of that.
         match config
             .global
@@ -123,7 +123,7 @@ fn start(
         }
         // A successor has sites to serve, and hears signals.
         failed |= !is_successor;
-        Control::default()
+        Control::without(path)
     });
     let extension = match open_extension(&config.pools) {
         Ok(extension) => extension,

@@ -499,3 +499,19 @@ fn a_socket_for_commands_that_was_removed_is_there_again_after_a_reload() {
     let done = begin(&daemon, None).wait_with_output().expect("it ends");
     assert!(done.status.success(), "{done:?}");
 }
+
+#[test]
+fn pools_are_reloaded_where_the_socket_for_commands_cannot_be_had_anew() {
+    let daemon = Setup::new().global(CONTROL).pool("one", ONE).start();
+    let socket = daemon.folder.path("control.sock");
+    fs::remove_file(&socket).expect("it is there");
+    daemon.folder.write("control.sock", "");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool one] generation 2 has taken over");
+    daemon.wait_for_line("ERROR: unable to bind listening socket for address '*control.sock'*");
+    fs::remove_file(&socket).expect("it is there");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("NOTICE: [pool one] generation 3 has taken over");
+    let done = begin(&daemon, None).wait_with_output().expect("it ends");
+    assert!(done.status.success(), "{done:?}");
+}

@@ -214,6 +214,31 @@ fn kept_connections_are_closed_at_once_when_everything_ends() {
 }
 
 #[test]
+fn those_of_an_older_generation_are_closed_as_well_when_everything_ends() {
+    let (mut daemon, address) = probe("pm = static\npm.max_children = 2");
+    daemon.wait_for_workers("probe", 2);
+    let mut held = ["/hold?ms=1500", "/hold?ms=4000"].map(|path| {
+        let mut connection = address.connect().expect("the pool listens");
+        let request = Request::get(path).bytes(1, KEEP_CONN);
+        connection.send(&request).expect("it is open");
+        connection
+    });
+    until("both workers hold a request", || {
+        daemon.lines_like("*said into stderr: \"held\"*").len() == 2
+    });
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("*generation 2 has taken over");
+    daemon.signal(Signal::SIGQUIT);
+    let [short, long] = &mut held;
+    assert_eq!(short.answer().expect("it is answered").status, 200);
+    short.expect_end().expect("it is closed");
+    // Not by the end of the other one.
+    daemon.wait_for_workers("probe", 1);
+    assert_eq!(long.answer().expect("it is answered").status, 200);
+    assert_eq!(daemon.wait_for_end().code(), Some(0));
+}
+
+#[test]
 fn a_pool_that_leaves_its_address_answers_who_waits_there() {
     let occupied = occupied();
     edit(&occupied.daemon, "/probe.sock", "/elsewhere.sock");

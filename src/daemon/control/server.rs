@@ -89,6 +89,15 @@ impl Control {
         })
     }
 
+    /// Has no socket on `path`, where it should listen.
+    #[must_use]
+    pub fn without(path: Option<PathBuf>) -> Self {
+        Self {
+            path,
+            ..Self::default()
+        }
+    }
+
     /// Takes over `clients` of the program before, and watches everybody.
     ///
     /// # Errors
@@ -115,16 +124,20 @@ impl Control {
     }
 
     /// A socket for the path that a new configuration names, which [`Self::adopt`] takes; none if this one has the path, and
-    /// nobody has removed it.
+    /// nobody has removed it. Where it was removed and cannot be had anew, that is logged: pools need no commands.
     ///
     /// # Errors
-    /// As [`listen::control`].
+    /// As [`listen::control`], if the path is another one.
     pub fn prepare(&self, path: Option<PathBuf>) -> Result<Option<Self>, Error> {
+        if path != self.path {
+            return Self::open(path, None).map(Some);
+        }
         let listener = self.listener.as_ref();
-        if path == self.path && listener.is_none_or(Listener::can_be_reached) {
+        if path.is_none() || listener.is_some_and(Listener::can_be_reached) {
             return Ok(None);
         }
-        Self::open(path, None).map(Some)
+        let opened = Self::open(path, None);
+        Ok(opened.map_err(|error| tracing::error!("{error}")).ok())
     }
 
     /// Listens on another socket from now on. The clients stay.

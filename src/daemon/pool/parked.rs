@@ -121,21 +121,26 @@ impl Parked {
     /// # Errors
     /// EMFILE; ENOMEM, ENOSPC (epoll_ctl(2)).
     pub fn new(pool: u32, place: Place, common: &Common) -> io::Result<Self> {
-        let token = Token::Pool {
-            pool,
-            what: What::Parking,
-        };
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, token.into());
         let watched = place.ours().try_clone()?;
-        common.epoll.add(&watched, event)?;
-        Ok(Self {
+        let parked = Self {
             pool,
             place,
             watched,
             connections: BTreeMap::new(),
             next: 0,
             ends: false,
-        })
+        };
+        parked.watch(common)?;
+        Ok(parked)
+    }
+
+    fn watch(&self, common: &Common) -> nix::Result<()> {
+        let token = Token::Pool {
+            pool: self.pool,
+            what: What::Parking,
+        };
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, token.into());
+        common.epoll.add(&self.watched, event)
     }
 
     /// Both ends.
@@ -149,7 +154,7 @@ impl Parked {
     }
 
     /// Workers have parted with connections. Returns false when one of them has shut their end down for all, so that
-    /// nothing will come any more.
+    /// nothing will come any more, though somebody comes after them.
     pub fn take_in(&mut self, common: &Common) -> bool {
         for _ in 0..AT_ONCE {
             let connection = match self.watched.take() {
@@ -157,7 +162,7 @@ impl Parked {
                 Ok(None) => return true,
                 Err(_) => {
                     let _ = common.epoll.delete(&self.watched);
-                    return false;
+                    return self.ends;
                 }
             };
             if self.ends {
@@ -232,6 +237,8 @@ impl Parked {
     /// workers still part with, go to them if a request has come, and are closed if none has.
     pub fn end(&mut self, common: &Common) {
         self.ends = true;
+        // A generation after it may have looked after them, and has to go as well. Else it is watched already.
+        let _ = self.watch(common);
         for connection in std::mem::take(&mut self.connections).into_values() {
             let _ = common.epoll.delete(&connection);
             self.place.pass_or_end(connection);
@@ -321,6 +328,17 @@ mod tests {
         new.write_all(b"x").unwrap();
         assert!(parked.ready(number_of_ready(&common), &common));
         assert!(!parked.ready(0, &common));
+    }
+
+    #[test]
+    fn who_has_left_them_to_another_that_ends_as_well_looks_again() {
+        let (common, mut parked) = looked_after(0);
+        parked.leave(&common);
+        parked.end(&common);
+        let (_peer, connection) = UnixStream::pair().unwrap();
+        parked.place().theirs().put(connection.as_fd()).unwrap();
+        let mut events = [EpollEvent::empty(); 4];
+        assert_eq!(common.epoll.wait(&mut events, 0u8).unwrap(), 1);
     }
 
     /// A connection whose peer takes nothing, which has the last close wait for that, and the peer.
