@@ -321,9 +321,14 @@ fn a_worker_inside_is_seen() {
     });
     assert_eq!(slow.join().expect("it does not panic").status, 200);
     assert_eq!(host.status("/teapot"), 418);
-    let log = fs::read_to_string(host.daemon.folder.path("access.log")).expect("it is there");
-    assert!(log.contains(" 418\n") && log.contains(" 200\n"), "{log}");
-    assert!(ask().contains("active processes:     1"));
+    // An answer is there a moment before its worker is at rest.
+    until("both are in the log", || {
+        let log = fs::read_to_string(host.daemon.folder.path("access.log")).expect("it is there");
+        log.contains(" 418\n") && log.contains(" 200\n")
+    });
+    until("nobody but who answers this is active", || {
+        ask().contains("active processes:     1")
+    });
 }
 
 /// The processes that run in this folder.
