@@ -9,13 +9,16 @@ use nix::errno::Errno;
 use preforkd_fastcgi::answer::{Answer, Event};
 use preforkd_fastcgi::record::{FILTER, RESPONDER, kind};
 use preforkd_fastcgi::request::Request;
+use preforkd_sys::channel::Channel;
 use preforkd_sys::fork::{EX_SOFTWARE, exit_now};
 use preforkd_worker::Application;
 use preforkd_worker::exchange::{self, Exchange};
-use preforkd_worker::relay::answer_502;
+use preforkd_worker::message::FromWorker;
+use preforkd_worker::relay::{answer_502, describe};
 use preforkd_worker::run::{Equipment, run};
 use std::cell::Cell;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 /// The loop: is given back what it has handed over.
@@ -36,6 +39,12 @@ pub struct Desk {
     answered: bool,
     /// The program has read of the request, or has written an answer.
     is_touched: bool,
+    /// The program has come for another connection with the request untouched.
+    is_offered_again: bool,
+    /// The log has no more to be told of the request.
+    is_settled: bool,
+    /// To the master, for as long as the loop goes on.
+    master: Option<Channel>,
     /// There was no other connection when it asked for one.
     refused: bool,
     /// The program ends by itself.
@@ -69,10 +78,14 @@ impl Application for Seat<'_> {
 
 impl Desk {
     /// A worker with this equipment, which begins when the first request is asked for.
-    pub fn new(equipment: Equipment) -> Self {
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn new(equipment: Equipment) -> io::Result<Self> {
+        let master = equipment.control.as_fd().try_clone_to_owned()?;
         let is_leaving = Rc::new(Cell::new(false));
         let told = Rc::clone(&is_leaving);
-        Self {
+        Ok(Self {
             work: Coroutine::new(move |yielder, _| run(equipment, &mut Seat(yielder, told))),
             is_leaving,
             exchange: None,
@@ -81,18 +94,21 @@ impl Desk {
             answer: Answer::default(),
             closed: false,
             answered: false,
-            is_touched: true,
+            is_touched: false,
+            is_offered_again: false,
+            is_settled: true,
+            master: Some(Channel::from_fd(master)),
             refused: false,
-        }
+        })
     }
 
     /// Gives the last request back and waits for the next, on what is a new connection to the program. Returns false when
     /// there is to be none any more.
     pub fn accept(&mut self) -> bool {
         self.closed = false;
-        if !self.is_touched && self.exchange.is_some() {
+        if !self.is_touched && self.exchange.is_some() && !self.is_offered_again {
             // Once: it does not seem to want this one.
-            self.is_touched = true;
+            self.is_offered_again = true;
             return true;
         }
         if std::mem::replace(&mut self.refused, self.work.done()) {
@@ -107,7 +123,7 @@ impl Desk {
         if self.work.done() {
             return false;
         }
-        self.give_up();
+        self.give_up("has closed its connection");
         let last = self.exchange.take();
         match self.work.resume(last) {
             CoroutineResult::Yield(mut exchange) => {
@@ -119,11 +135,14 @@ impl Desk {
                 }
                 self.answer.begin();
                 self.is_touched = false;
+                self.is_offered_again = false;
+                self.is_settled = false;
                 self.answered = false;
                 self.exchange = Some(exchange);
                 true
             }
             CoroutineResult::Return(result) => {
+                self.master = None;
                 if let Err(error) = result {
                     // Nobody may be left to read it.
                     let _ = writeln!(io::stderr(), "the worker cannot go on: {error}");
@@ -137,7 +156,7 @@ impl Desk {
     /// The program ends: the connection that the worker keeps goes to the others. Who has no whole answer gets none.
     pub fn leave(&mut self) {
         let is_ended = self.exchange.as_ref().is_some_and(|it| it.is_ended());
-        self.give_up();
+        self.give_up("has ended");
         if is_ended {
             self.is_leaving.set(true);
             self.next();
@@ -147,19 +166,52 @@ impl Desk {
     /// The program ends its connection.
     pub fn hang_up(&mut self) {
         self.closed = true;
-        if self.is_touched {
-            self.give_up();
+        if self.is_touched || self.is_offered_again {
+            self.give_up("has closed its connection");
         }
     }
 
-    /// The program gives the request up, unless its answer is complete.
-    fn give_up(&mut self) {
+    /// The program gives the request up by what it does, unless its answer is complete.
+    fn give_up(&mut self, deed: &str) {
+        if self.exchange.as_ref().is_some_and(|it| !it.is_ended()) {
+            let has_read = self.whole && self.request.unsent().is_empty();
+            let when = match () {
+                () if self.answered => "before its answer was whole",
+                () if has_read => "before it answered",
+                () if self.is_touched => "before it had read the request",
+                () => "without reading the request, so that it may not suit exec.mold",
+            };
+            self.settle(&format!("the program {deed} {when}"));
+        }
         if let Some(exchange) = &mut self.exchange
             && !exchange.is_ended()
             && (self.answered || answer_502(exchange).is_err())
         {
             exchange.abort();
         }
+    }
+
+    /// Tells the log what has become of the request, unless that has been told.
+    fn settle(&mut self, what: &str) {
+        if let Some(exchange) = &self.exchange
+            && let Some(master) = &self.master
+            && !self.is_settled
+        {
+            let text = format!("{what}, at the request {}", describe(exchange));
+            // The master may be gone, and a line that finds the channel full is not worth a wait.
+            let _ = master.send(&FromWorker::Trouble { text }.encode(), &[]);
+        }
+        self.is_settled = true;
+    }
+
+    /// The request has failed on the web server's side. Returns what the program's call fails with.
+    fn fail(&mut self, error: exchange::Error) -> Errno {
+        match &error {
+            // What becomes of the network, the worker tells.
+            exchange::Error::Gone | exchange::Error::Unreachable(_) => self.is_settled = true,
+            error => self.settle(&error.to_string()),
+        }
+        errno(error)
     }
 
     /// What the program reads of its connection: the request, and behind it the next one. 0 when there is none.
@@ -218,7 +270,7 @@ impl Desk {
                     } else {
                         self.request.piece(kind::STDIN, fill)
                     };
-                    if read.map_err(errno)? == 0 {
+                    if read.map_err(|error| self.fail(error))? == 0 {
                         self.whole = true;
                         if !is_filter {
                             self.request.end(kind::STDIN);
@@ -239,8 +291,12 @@ impl Desk {
     /// # Errors
     /// As [`Self::read`]; EPIPE also for what is no answer.
     pub fn write(&mut self, bytes: &[u8]) -> nix::Result<usize> {
+        self.pass(bytes).map_err(|error| self.fail(error))
+    }
+
+    fn pass(&mut self, bytes: &[u8]) -> exchange::Result<usize> {
         let Some(exchange) = &mut self.exchange else {
-            return Err(Errno::EPIPE);
+            return Err(exchange::Error::Gone);
         };
         self.is_touched = true;
         let mut rest = bytes;
@@ -255,32 +311,33 @@ impl Desk {
                     Ok(None) => break,
                     Ok(Some(Event::Stdout(range))) => {
                         self.answered = true;
-                        exchange.write(self.answer.bytes(range)).map_err(errno)?;
+                        exchange.write(self.answer.bytes(range))?;
                     }
                     Ok(Some(Event::Stderr(range))) => {
                         let text = self.answer.bytes(range);
                         let _ = io::stderr().write_all(text);
-                        while !exchange.try_write_error(text).map_err(errno)? {
-                            exchange.flush().map_err(errno)?;
+                        while !exchange.try_write_error(text)? {
+                            exchange.flush()?;
                         }
                     }
                     Ok(Some(Event::End {
                         application,
                         protocol,
                     })) => {
-                        exchange.end_with(application, protocol).map_err(errno)?;
+                        exchange.end_with(application, protocol)?;
+                        self.is_settled = true;
                         exchange.linger();
                         return Ok(bytes.len());
                     }
                     Err(nonsense) => {
-                        let _ = writeln!(io::stderr(), "the program has sent {nonsense}");
+                        self.settle(&format!("the program has sent {nonsense}"));
                         self.hang_up();
-                        return Err(Errno::EPIPE);
+                        return Err(exchange::Error::Gone);
                     }
                 }
             }
         }
-        exchange.flush().map_err(errno)?;
+        exchange.flush()?;
         Ok(bytes.len())
     }
 }

@@ -27,13 +27,11 @@ pub fn end_group() {
 
 /// Makes this process the worker that the master has asked for, or ends it.
 pub fn begin(birth: Birth, inheritance: Inheritance) -> Desk {
-    equip(birth, inheritance).map_or_else(
-        |error| {
-            let _ = writeln!(io::stderr(), "the worker cannot begin: {error}");
-            exit_now(EX_SOFTWARE)
-        },
-        Desk::new,
-    )
+    let desk = equip(birth, inheritance).and_then(Desk::new);
+    desk.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "the worker cannot begin: {error}");
+        exit_now(EX_SOFTWARE)
+    })
 }
 
 fn equip(birth: Birth, inheritance: Inheritance) -> io::Result<Equipment> {

@@ -194,7 +194,8 @@ impl Tracer for ProgramView {
 }
 
 /// A request for the log.
-fn describe(exchange: &Exchange) -> String {
+#[must_use]
+pub fn describe(exchange: &Exchange) -> String {
     let text = |name: &[u8]| {
         let value = exchange.params().get(name).unwrap_or_default();
         let value = &value[..value.len().min(1024)];

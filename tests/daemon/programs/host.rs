@@ -33,11 +33,13 @@ pub enum Program {
     /// Forked from a mold that was asked for; php-cgi is so without.
     MoldedCplusplus,
     MoldedPerl,
+    MoldedBare,
 }
 
 impl Program {
     /// Puts it into a folder and returns the value of `exec`.
     pub fn install(self, folder: &Folder) -> String {
+        static BARE: OnceLock<PathBuf> = OnceLock::new();
         static CPLUSPLUS: OnceLock<PathBuf> = OnceLock::new();
         static GO: OnceLock<PathBuf> = OnceLock::new();
         let at = folder.root().display();
@@ -52,6 +54,11 @@ impl Program {
                 });
                 copy(built, folder, "probe")
             }
+            Program::MoldedBare => copy(
+                BARE.get_or_init(|| build("bare.c", &["gcc", "-O1", "-Wall"], &[])),
+                folder,
+                "bare",
+            ),
             Program::Go => copy(
                 GO.get_or_init(|| build("probe.go", &["go", "build"], &[])),
                 folder,
@@ -140,7 +147,9 @@ impl Host {
         let exec = program.install(&setup.folder);
         let kind = match program {
             Program::Cgi => "exec.protocol = cgi",
-            Program::MoldedCplusplus | Program::MoldedPerl => "exec.mold = yes",
+            Program::MoldedBare | Program::MoldedCplusplus | Program::MoldedPerl => {
+                "exec.mold = yes"
+            }
             _ => "",
         };
         Host::of(

@@ -17,6 +17,7 @@
 //!
 //! nginx sends no more of a body once it has the head of the answer. So `echo` is asked past it.
 
+mod bare;
 mod cgi;
 mod cplusplus;
 mod go;

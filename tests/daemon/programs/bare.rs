@@ -1,0 +1,40 @@
+//! Programs that are forked, and handle their connection as no library does.
+
+use crate::support::fastcgi::Request;
+
+use super::host::{Host, POOL, Program};
+
+const PROGRAM: Program = Program::MoldedBare;
+const ONE: &str = "pm = static\npm.max_children = 1";
+
+/// A request that the program does not answer is 502, and the log says why.
+#[test]
+fn what_is_not_answered_is_told() {
+    let host = Host::start(PROGRAM, ONE);
+    for (page, why) in [
+        ("/silent", "has closed its connection before it answered"),
+        ("/exit", "has ended before it answered"),
+    ] {
+        for path in [page.to_owned(), format!("/kept{page}")] {
+            assert_eq!(host.status(&path), 502);
+            let line =
+                format!("[pool {POOL}] child *: the program {why}, at the request \"GET {path}\"");
+            host.daemon.wait_for_line(&line);
+            host.page("/pid");
+        }
+    }
+    assert_eq!(host.daemon.lines_like("at the request").len(), 4);
+}
+
+/// php-cgi closes a connection whose parameters are too many for it.
+#[test]
+fn what_php_does_not_read_is_told() {
+    let host = Host::start(Program::Php, ONE);
+    let request = Request::get("/pid").with("HTTP_COOKIE", &"x".repeat(70_000));
+    let answer = host.address().ask(&request).expect("the pool answers");
+    assert_eq!(answer.status, 502);
+    host.daemon.wait_for_line(
+        "the program has closed its connection before it had read the request, at the request \"GET /pid\"",
+    );
+    host.page("/pid");
+}
