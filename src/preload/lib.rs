@@ -196,7 +196,7 @@ fn next_connection(desk: &mut Desk) -> nix::Result<usize> {
 }
 
 /// What stands for the connection: always readable and writable, so that who waits for either goes on. Who gets past the
-/// functions in [`calls`] finds the end of a connection, and nobody reads what it writes.
+/// functions in [`calls`] finds the end of a connection in both directions.
 fn stand_in() -> nix::Result<OwnedFd> {
     static PAIR: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
     let pair = match PAIR.get() {
@@ -204,7 +204,7 @@ fn stand_in() -> nix::Result<OwnedFd> {
         None => {
             let (unix, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
             let pair = socketpair(unix, SockType::Stream, None, flags)?;
-            nix::sys::socket::shutdown(pair.0.as_raw_fd(), Shutdown::Write)?;
+            nix::sys::socket::shutdown(pair.0.as_raw_fd(), Shutdown::Both)?;
             PAIR.get_or_init(|| pair)
         }
     };

@@ -127,8 +127,9 @@ static int serve(int fd) {
   if (is_page("/stream-of-the-library")) {
     static char big[60000];
     FILE *stream = fdopen(dup(fd), "w");
-    fwrite(big, sizeof big, 1, stream);
-    if (fclose(stream))
+    const size_t written = fwrite(big, sizeof big, 1, stream);
+    fclose(stream);
+    if (!written)
       return 0;
   }
   answer(fd);

@@ -38,3 +38,13 @@ fn what_php_does_not_read_is_told() {
     );
     host.page("/pid");
 }
+
+/// What a program writes past the functions that the worker knows of is an error, and not lost.
+#[test]
+fn what_gets_past_is_an_error() {
+    let host = Host::start(PROGRAM, ONE);
+    for _ in 0..6 {
+        assert_eq!(host.status("/stream-of-the-library"), 502);
+    }
+    host.page("/pid");
+}
