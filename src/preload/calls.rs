@@ -1,7 +1,7 @@
 //! What programs read and write their connection with, and end it. For every other descriptor each is what it would be
 //! without this library.
 
-use crate::{CONNECTION, IS_WORKER, is_connection, with_desk};
+use crate::{CONNECTION, IS_WORKER, is_connection, is_on_its_own, with_desk};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void, iovec, size_t, sockaddr, socklen_t, ssize_t};
 use std::ptr;
@@ -244,10 +244,12 @@ pub unsafe extern "C" fn sigaction(
 #[unsafe(no_mangle)]
 pub extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
     if is_connection(fd) {
-        with_desk(|desk| {
-            desk.hang_up();
-            Ok(0)
-        });
+        if is_on_its_own() {
+            with_desk(|desk| {
+                desk.hang_up();
+                Ok(0)
+            });
+        }
         return 0;
     }
     // SAFETY: it takes integers and touches no memory.
@@ -257,7 +259,7 @@ pub extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
 /// close(2) as programs call it.
 #[unsafe(no_mangle)]
 pub extern "C" fn close(fd: c_int) -> c_int {
-    if is_connection(fd) {
+    if is_connection(fd) && is_on_its_own() {
         CONNECTION.store(-1, Ordering::Relaxed);
         with_desk(|desk| {
             desk.hang_up();

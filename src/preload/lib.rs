@@ -53,7 +53,7 @@ thread_local! {
 static FAREWELL: extern "C" fn() = farewell;
 
 extern "C" fn farewell() {
-    if !IS_WORKER.load(Ordering::Relaxed) || IS_STRAY.load(Ordering::Relaxed) {
+    if !IS_WORKER.load(Ordering::Relaxed) || !worker::is_here() {
         return;
     }
     with_desk(|desk| {
@@ -229,6 +229,11 @@ unsafe fn tell_address(address: *mut sockaddr, length: *mut socklen_t) {
         }
         *length = 2;
     }
+}
+
+/// Whether what this process does to its memory is no other one's: not so in a child of vfork(2).
+pub(crate) fn is_on_its_own() -> bool {
+    IS_STRAY.load(Ordering::Relaxed) || worker::is_here()
 }
 
 pub(crate) fn is_connection(fd: c_int) -> bool {

@@ -3,7 +3,7 @@
 use crate::desk::Desk;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use nix::unistd::{dup2_stderr, dup2_stdout, getpgrp, getppid, setsid};
+use nix::unistd::{dup2_stderr, dup2_stdout, getpgrp, getpid, getppid, setsid};
 use preforkd_sys::fork::{EX_SOFTWARE, exit_now};
 use preforkd_sys::program::kill_group;
 use preforkd_sys::scoreboard::Reporter;
@@ -16,6 +16,15 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The master.
 static MASTER: AtomicI32 = AtomicI32::new(0);
+
+/// The worker.
+static WORKER: AtomicI32 = AtomicI32::new(0);
+
+/// Whether this process is the worker itself. A child of vfork(2), which no handler of pthread_atfork(3) tells of, has its
+/// memory.
+pub fn is_here() -> bool {
+    getpid().as_raw() == WORKER.load(Ordering::Relaxed)
+}
 
 /// The process is about to end. What the program has started ends with it: the master sees to that, or else nobody is
 /// left who would ask how this process has ended.
@@ -45,6 +54,7 @@ fn equip(birth: Birth, inheritance: Inheritance) -> io::Result<Equipment> {
     dup2_stderr(&stderr)?;
     let master = getsockopt(&control, PeerCredentials)?.pid();
     MASTER.store(master, Ordering::Relaxed);
+    WORKER.store(getpid().as_raw(), Ordering::Relaxed);
     signals::ignore_sigpipe();
     control.send(&FromWorker::Hello.encode(), &[])?;
     let mut settings = inheritance.settings;

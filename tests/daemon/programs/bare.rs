@@ -48,3 +48,14 @@ fn what_gets_past_is_an_error() {
     }
     host.page("/pid");
 }
+
+/// A child that has the worker's memory until it executes another program closes nothing of the worker's.
+#[test]
+fn a_child_that_shares_memory_ends_no_connection() {
+    let host = Host::start(PROGRAM, ONE);
+    let pid = host.page("/pid");
+    for path in ["/vfork", "/kept/vfork", "/stream/vfork"] {
+        assert_eq!(host.page(path), pid);
+        assert_eq!(host.page(path), pid);
+    }
+}
