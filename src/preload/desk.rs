@@ -3,6 +3,7 @@
 //! The loop runs on a stack of its own. It goes on where the program waits for the next request, and stops where it has
 //! one.
 
+use crate::HAS_FORKED;
 use crate::worker::end_group;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use nix::errno::Errno;
@@ -20,6 +21,7 @@ use std::cell::Cell;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 /// The loop: is given back what it has handed over.
 type Loop = Coroutine<Option<Box<Exchange>>, Box<Exchange>, io::Result<()>>;
@@ -327,6 +329,10 @@ impl Desk {
                         exchange.end_with(application, protocol)?;
                         self.is_settled = true;
                         exchange.linger();
+                        if !exchange.head().keep && HAS_FORKED.load(Ordering::Relaxed) {
+                            // A child would keep it open for as long as it runs.
+                            exchange.part();
+                        }
                         return Ok(bytes.len());
                     }
                     Err(nonsense) => {

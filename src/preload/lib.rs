@@ -39,6 +39,9 @@ pub(crate) static CONNECTION: AtomicI32 = AtomicI32::new(-1);
 /// This process is a worker.
 pub(crate) static IS_WORKER: AtomicBool = AtomicBool::new(false);
 
+/// The program has forked children here, which have the connections that it had at the time.
+pub(crate) static HAS_FORKED: AtomicBool = AtomicBool::new(false);
+
 /// This process was forked by a worker.
 static IS_STRAY: AtomicBool = AtomicBool::new(false);
 
@@ -173,9 +176,14 @@ fn is_ours(socket: c_int) -> bool {
         IS_WORKER.store(true, Ordering::Relaxed);
         DESK.set(Some(ManuallyDrop::new(worker::begin(birth, inheritance))));
         // SAFETY: it is a function without conditions. It fails for want of memory alone.
-        unsafe { libc::pthread_atfork(None, None, Some(is_stray)) };
+        unsafe { libc::pthread_atfork(None, Some(has_forked), Some(is_stray)) };
     }
     socket == 0 && IS_WORKER.load(Ordering::Relaxed)
+}
+
+/// Runs in the worker when the program has forked a child.
+extern "C" fn has_forked() {
+    HAS_FORKED.store(true, Ordering::Relaxed);
 }
 
 /// Runs in a child that the program has forked. What the worker does is its parent's: the child has no connection, and

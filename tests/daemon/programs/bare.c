@@ -121,7 +121,7 @@ static int serve(int fd) {
     waitpid(child, NULL, 0);
   }
   if (is_page("/child") && !fork()) {
-    sleep(20);
+    sleep(60);
     _exit(0);
   }
   if (is_page("/stream-of-the-library")) {

@@ -59,3 +59,15 @@ fn a_child_that_shares_memory_ends_no_connection() {
         assert_eq!(host.page(path), pid);
     }
 }
+
+/// A child that goes on does not keep the connection open that its parent has answered on.
+#[test]
+fn a_child_keeps_no_connection_open() {
+    let host = Host::start(PROGRAM, ONE);
+    let mut connection = host.address().connect().expect("the pool listens");
+    let request = Request::get("/child").bytes(1, 0);
+    connection.send(&request).expect("it is taken");
+    assert_eq!(connection.answer().expect("it is whole").status, 200);
+    connection.expect_end().expect("it ends");
+    host.page("/pid");
+}
