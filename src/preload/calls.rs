@@ -49,8 +49,20 @@ pub unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, count: size_t) -> 
         };
     }
     // SAFETY: the caller vouches for so many bytes.
-    let space = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), count) };
+    let space = unsafe { space_of(buffer, count) };
     with_desk(|desk| desk.read(space))
+}
+
+/// The bytes of a buffer, which may be null when there are none; no more than there can be of anything.
+///
+/// # Safety
+/// There are as many, for as long as what is returned is used, and nobody else looks at them.
+unsafe fn space_of<'a>(buffer: *mut c_void, count: size_t) -> &'a mut [u8] {
+    if buffer.is_null() || count == 0 {
+        return &mut [];
+    }
+    // SAFETY: the caller's.
+    unsafe { std::slice::from_raw_parts_mut(buffer.cast(), count.min(isize::MAX.unsigned_abs())) }
 }
 
 /// recv(2) as programs call it.
@@ -84,7 +96,7 @@ pub unsafe extern "C" fn recvfrom(
 ) -> ssize_t {
     if is_connection(fd) {
         // SAFETY: the caller vouches for so many bytes.
-        let space = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), count) };
+        let space = unsafe { space_of(buffer, count) };
         let has = |flag: c_int| flags & flag != 0;
         return with_desk(|desk| match () {
             () if has(libc::MSG_DONTWAIT) && desk.would_wait() => Err(Errno::EAGAIN),
@@ -171,8 +183,12 @@ pub unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, count: size_t) 
             next!(write: fn(c_int, *const c_void, size_t) -> ssize_t; fd, buffer, count)
         };
     }
-    // SAFETY: the caller vouches for so many bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), count) };
+    let bytes = if buffer.is_null() || count == 0 {
+        &[]
+    } else {
+        // SAFETY: the caller vouches for so many bytes; there cannot be more of anything.
+        unsafe { std::slice::from_raw_parts(buffer.cast(), count.min(isize::MAX.unsigned_abs())) }
+    };
     with_desk(|desk| desk.write(bytes))
 }
 

@@ -194,6 +194,8 @@ extern "C" fn is_stray() {
 
 /// Waits for a request on what is to the program a new connection.
 fn next_connection(desk: &mut Desk) -> nix::Result<usize> {
+    // What is still open of the last one, or has taken its number after an end that was not by close, is none now.
+    CONNECTION.store(-1, Ordering::Relaxed);
     if !desk.accept() {
         // The worker leaves.
         return Err(Errno::EINVAL);

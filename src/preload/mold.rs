@@ -7,7 +7,7 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use preforkd_sys::channel::Channel;
 use preforkd_sys::fork::{EX_SOFTWARE, exit_now, siblings, thread_count};
-use preforkd_sys::signals::PutAway;
+use preforkd_sys::signals::{PutAway, ignore_ticks};
 use preforkd_sys::{fds, privileges, title};
 use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{CONTROL_FD, FromMold, MODULE_FD, PROTOCOL};
@@ -35,6 +35,8 @@ pub fn take_channel() {
 /// Turns this process into its pool's mold. Returns in each worker that is forked, and nowhere else.
 pub fn become_mold() -> (Birth, Inheritance) {
     let signals = PutAway::all();
+    // A timer of the program's goes on here; its workers have none (fork(2)).
+    ignore_ticks();
     let mut mold = Coroutine::new(|leave: &Yielder<(), (Birth, Inheritance)>, ()| {
         if let Err(error) = run(leave) {
             let _ = writeln!(io::stderr(), "the mold cannot go on: {error}");

@@ -85,7 +85,7 @@ impl PutAway {
         Self { actions, mask }
     }
 
-    /// Puts them back, but for SIGTERM, which stays at its default.
+    /// Puts them back, but for SIGTERM, which stays at its default, and is not blocked.
     pub fn put_back(&self) {
         for (number, action) in &self.actions {
             if *number != libc::SIGTERM {
@@ -94,7 +94,9 @@ impl PutAway {
                 unsafe { libc::sigaction(*number, action, ptr::null_mut()) };
             }
         }
-        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.mask), None);
+        let mut mask = self.mask;
+        mask.remove(Signal::SIGTERM);
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
     }
 }
 
@@ -107,6 +109,15 @@ pub fn reset() {
     }
     // Fails only for an invalid `how`.
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
+
+/// Ignores what timers and descriptors send that somebody has set up in this process.
+pub fn ignore_ticks() {
+    let sent = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF, libc::SIGIO];
+    for number in sent.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        // SAFETY: `signal` with SIG_IGN installs no code.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
 }
 
 /// Ignores SIGPIPE, so that a write to a peer that has gone is an error and not the end of the process.

@@ -1,6 +1,9 @@
 //! Programs that are forked, and handle their connection as no library does.
 
+use nix::sys::signal::Signal;
+
 use crate::support::fastcgi::Request;
+use crate::support::wait::until;
 
 use super::host::{Host, POOL, Program};
 
@@ -70,4 +73,22 @@ fn a_child_keeps_no_connection_open() {
     assert_eq!(connection.answer().expect("it is whole").status, 200);
     connection.expect_end().expect("it ends");
     host.page("/pid");
+}
+
+/// No bytes may be at no address.
+#[test]
+fn nothing_is_written_from_nowhere() {
+    let host = Host::start(PROGRAM, ONE);
+    assert_eq!(host.page("/nothing"), host.page("/pid"));
+}
+
+/// A timer that the program has set before its first accept ends no mold.
+#[test]
+fn a_mold_outlives_a_timer() {
+    let host = Host::start_with(PROGRAM, "ticks", ONE);
+    let program = host.wait_for_programs(1).remove(0);
+    program.signal(Signal::SIGKILL);
+    until("it is gone", || !program.runs());
+    host.page("/pid");
+    assert_eq!(host.molds().len(), 1);
 }
