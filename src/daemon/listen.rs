@@ -237,18 +237,13 @@ impl Inherited {
     /// after this one's had been removed.
     pub fn close<'a>(self, used: impl Iterator<Item = &'a Listener>) {
         let bound = getsockname::<UnixAddr>(self.socket.as_raw_fd()).ok();
-        let path = bound
-            .as_ref()
-            .and_then(UnixAddr::path)
-            .map(Path::to_path_buf);
+        let path = bound.as_ref().and_then(UnixAddr::path);
+        let mut files = used.filter_map(|listener| listener.file.as_ref());
+        let is_used = files.any(|file| Some(&*file.path) == path);
         tracing::info!(
             "closing inherited socket fd={}, which the configuration does not have",
             self.socket.as_raw_fd()
         );
-        let is_used = path.as_ref().is_some_and(|path| {
-            let mut files = used.filter_map(|listener| listener.file.as_ref());
-            files.any(|file| file.path == *path)
-        });
         if let Some(path) = path.filter(|_| self.is_ours && !is_used) {
             // Gone already is as good.
             let _ = std::fs::remove_file(path);

@@ -373,6 +373,11 @@ impl Pool {
         self.parked.put_back(common);
     }
 
+    /// Takes no more connections that its workers part with, since nobody comes after them.
+    pub fn discard_parked(&self) {
+        self.parked.place().ours().discard();
+    }
+
     /// It takes over from the generation before it.
     pub fn take_over(&self) {
         for listener in self.listeners() {

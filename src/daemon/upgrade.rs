@@ -12,7 +12,7 @@ use crate::elders::Elder;
 use crate::listen::{Inherited, Listener};
 use crate::master::Master;
 use crate::output::{self, Held, Output};
-use crate::pool::Place;
+use crate::pool::{Place, Pool};
 use crate::spawn;
 use crate::token::Token;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -392,6 +392,13 @@ impl Master {
         known.write_all(&names.written())?;
         for pool in self.pools.values_mut() {
             pool.put_back_connections(&self.common);
+        }
+        // What nobody takes over is closed by the kernel when the new program begins.
+        for pool in self.pools.values().filter(|pool| pool.is_leaving()) {
+            let has_heir = |(_, other): (_, &Pool)| pool.heir(other).connections;
+            if !self.current().any(has_heir) {
+                pool.discard_parked();
+            }
         }
         let mut testament = Testament::default();
         // First: one of the same name that a pool has cannot be reached any more, and the program takes the first.
