@@ -3,7 +3,7 @@
 
 use crate::{CONNECTION, IS_WORKER, is_connection, is_on_its_own, with_desk};
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_void, iovec, size_t, sockaddr, socklen_t, ssize_t};
+use nix::libc::{self, c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -108,6 +108,117 @@ pub unsafe extern "C" fn recvfrom(
     // SAFETY: the caller's.
     unsafe {
         next!(recvfrom: fn(c_int, *mut c_void, size_t, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t; fd, buffer, count, flags, address, length)
+    }
+}
+
+/// read(2) as programs call it that are compiled with `_FORTIFY_SOURCE`: the C library ends who has too little `room`.
+///
+/// # Safety
+/// That of read(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __read_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    count: size_t,
+    room: size_t,
+) -> ssize_t {
+    if is_connection(fd) && count <= room {
+        // SAFETY: the caller's.
+        return unsafe { read(fd, buffer, count) };
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        next!(__read_chk: fn(c_int, *mut c_void, size_t, size_t) -> ssize_t; fd, buffer, count, room)
+    }
+}
+
+/// The same of recv(2).
+///
+/// # Safety
+/// That of recv(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recv_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    count: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    if is_connection(fd) && count <= room {
+        // SAFETY: the caller's.
+        return unsafe { recv(fd, buffer, count, flags) };
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        next!(__recv_chk: fn(c_int, *mut c_void, size_t, size_t, c_int) -> ssize_t; fd, buffer, count, room, flags)
+    }
+}
+
+/// The same of recvfrom(2).
+///
+/// # Safety
+/// That of recvfrom(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __recvfrom_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    count: size_t,
+    room: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> ssize_t {
+    if is_connection(fd) && count <= room {
+        // SAFETY: the caller's.
+        return unsafe { recvfrom(fd, buffer, count, flags, address, length) };
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        next!(__recvfrom_chk: fn(c_int, *mut c_void, size_t, size_t, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t; fd, buffer, count, room, flags, address, length)
+    }
+}
+
+/// recvmsg(2) as programs call it.
+///
+/// # Safety
+/// That of recvmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    if !is_connection(fd) {
+        // SAFETY: the caller's.
+        return unsafe {
+            next!(recvmsg: fn(c_int, *mut msghdr, c_int) -> ssize_t; fd, message, flags)
+        };
+    }
+    // SAFETY: the caller vouches for the message and its parts.
+    unsafe {
+        (*message).msg_namelen = 0;
+        (*message).msg_controllen = 0;
+        (*message).msg_flags = 0;
+        let count = c_int::try_from((*message).msg_iovlen).unwrap_or(0);
+        let parts = parts_of((*message).msg_iov, count);
+        // Less than all of them is as good.
+        match parts.iter().find(|part| part.iov_len > 0) {
+            Some(part) => recv(fd, part.iov_base, part.iov_len, flags),
+            None => 0,
+        }
+    }
+}
+
+/// sendmsg(2) as programs call it.
+///
+/// # Safety
+/// That of sendmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe {
+        if is_connection(fd) {
+            let count = c_int::try_from((*message).msg_iovlen).unwrap_or(0);
+            writev(fd, (*message).msg_iov, count)
+        } else {
+            next!(sendmsg: fn(c_int, *const msghdr, c_int) -> ssize_t; fd, message, flags)
+        }
     }
 }
 
