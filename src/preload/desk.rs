@@ -3,8 +3,8 @@
 //! The loop runs on a stack of its own. It goes on where the program waits for the next request, and stops where it has
 //! one.
 
-use crate::HAS_FORKED;
 use crate::worker::end_group;
+use crate::{HAS_FORKED, may_wait};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use nix::errno::Errno;
 use preforkd_fastcgi::answer::{Answer, Event};
@@ -219,7 +219,8 @@ impl Desk {
     /// What the program reads of its connection: the request, and behind it the next one. 0 when there is none.
     ///
     /// # Errors
-    /// EPIPE when the web server has left, ETIMEDOUT when it sends nothing any more.
+    /// EPIPE when the web server has left, ETIMEDOUT when it sends nothing any more, EAGAIN when the program does not
+    /// want to wait and has read all of a request that it has not answered.
     pub fn read(&mut self, space: &mut [u8]) -> nix::Result<usize> {
         let count = self.peek(space)?;
         self.request.sent(count);
@@ -278,6 +279,15 @@ impl Desk {
                             self.request.end(kind::STDIN);
                         }
                     }
+                }
+                // The next request comes when this one has its answer. Until then there is nothing to wait for but the web
+                // server's end.
+                Some(exchange) if !exchange.is_ended() => {
+                    return if may_wait() {
+                        Ok(0)
+                    } else {
+                        Err(Errno::EAGAIN)
+                    };
                 }
                 _ => {
                     if !self.next() {

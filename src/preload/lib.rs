@@ -18,7 +18,7 @@ mod worker;
 use calls::next;
 use desk::Desk;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{self, c_char, c_int, c_void, sockaddr, socklen_t, ssize_t};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, socketpair};
 use preforkd_sys::title;
@@ -136,7 +136,17 @@ pub unsafe extern "C" fn accept(
             )
         };
     }
-    let fd = with_desk(next_connection);
+    // SAFETY: the caller vouches for the pointers.
+    unsafe { accept_next(address, length, 0) }
+}
+
+/// What accept and accept4 do where the worker accepts.
+///
+/// # Safety
+/// That of accept4(2).
+unsafe fn accept_next(address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int {
+    let mode = OFlag::from_bits_retain(flags & libc::SOCK_NONBLOCK);
+    let fd = with_desk(|desk| next_connection(desk, mode));
     if fd >= 0 {
         // SAFETY: the caller vouches for the pointers: for as many bytes as it says, of which the family is the first.
         unsafe { tell_address(address, length) };
@@ -165,7 +175,7 @@ pub unsafe extern "C" fn accept4(
         };
     }
     // SAFETY: the caller's.
-    unsafe { accept(socket, address, length) }
+    unsafe { accept_next(address, length, flags) }
 }
 
 /// Whether a worker accepts for the program. At its first accept the program turns into the mold that it is to be, and
@@ -193,14 +203,17 @@ extern "C" fn is_stray() {
 }
 
 /// Waits for a request on what is to the program a new connection.
-fn next_connection(desk: &mut Desk) -> nix::Result<usize> {
+fn next_connection(desk: &mut Desk, mode: OFlag) -> nix::Result<usize> {
     // What is still open of the last one, or has taken its number after an end that was not by close, is none now.
     CONNECTION.store(-1, Ordering::Relaxed);
     if !desk.accept() {
         // The worker leaves.
         return Err(Errno::EINVAL);
     }
-    let fd = stand_in()?.into_raw_fd();
+    let connection = stand_in()?;
+    // All of them are one to the kernel: this is also what the program has made of the last one.
+    fcntl(&connection, FcntlArg::F_SETFL(mode))?;
+    let fd = connection.into_raw_fd();
     CONNECTION.store(fd, Ordering::Relaxed);
     Ok(fd.unsigned_abs() as usize)
 }
@@ -244,6 +257,13 @@ unsafe fn tell_address(address: *mut sockaddr, length: *mut socklen_t) {
 /// Whether what this process does to its memory is no other one's: not so in a child of vfork(2).
 pub(crate) fn is_on_its_own() -> bool {
     IS_STRAY.load(Ordering::Relaxed) || worker::is_here()
+}
+
+/// Whether the program wants to wait where nothing is there to be read.
+pub(crate) fn may_wait() -> bool {
+    // SAFETY: it is looked at for this call alone; what is no descriptor is an error.
+    let flags = unsafe { libc::fcntl(CONNECTION.load(Ordering::Relaxed), libc::F_GETFL) };
+    flags < 0 || flags & libc::O_NONBLOCK == 0
 }
 
 pub(crate) fn is_connection(fd: c_int) -> bool {

@@ -96,7 +96,7 @@ fn a_mold_outlives_a_timer() {
 /// Programs read and write their connection by the functions that they like.
 #[test]
 fn each_way_to_read_and_write_will_do() {
-    for way in ["", "fortify", "message"] {
+    for way in ["", "fortify", "message", "events"] {
         let host = Host::start_with(PROGRAM, way, ONE);
         for path in ["/pid", "/kept/pid", "/kept/pid", "/stream/pid"] {
             assert_eq!(host.page(path), host.page("/pid"), "{way}");
