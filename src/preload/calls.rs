@@ -3,7 +3,9 @@
 
 use crate::{CONNECTION, IS_WORKER, is_connection, is_on_its_own, with_desk};
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_void, iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use nix::libc::{
+    self, c_int, c_void, iovec, msghdr, sighandler_t, size_t, sockaddr, socklen_t, ssize_t,
+};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -365,6 +367,20 @@ pub unsafe extern "C" fn sigaction(
             number, action, before
         )
     }
+}
+
+/// signal(3) as programs call it; for SIGTERM as [`sigaction`].
+///
+/// # Safety
+/// That of signal(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn signal(number: c_int, handler: sighandler_t) -> sighandler_t {
+    if number == libc::SIGTERM && IS_WORKER.load(Ordering::Relaxed) {
+        return libc::SIG_DFL;
+    }
+    // SAFETY: the caller's. An address, and SIG_ERR, are as wide as what is returned.
+    let before = unsafe { next!(signal: fn(c_int, sighandler_t) -> ssize_t; number, handler) };
+    before.cast_unsigned()
 }
 
 /// shutdown(2) as programs call it.

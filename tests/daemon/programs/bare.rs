@@ -103,3 +103,13 @@ fn each_way_to_read_and_write_will_do() {
         }
     }
 }
+
+/// A program that sets SIGTERM at a request ends of it as any worker does.
+#[test]
+fn a_handler_keeps_no_worker() {
+    let host = Host::start(PROGRAM, ONE);
+    host.page("/sigterm");
+    let worker = host.workers().remove(0);
+    worker.signal(Signal::SIGTERM);
+    until("it has ended", || !worker.runs());
+}
