@@ -6,14 +6,11 @@
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use preforkd_sys::channel::Channel;
-use preforkd_sys::fork::{EX_SOFTWARE, exit_now, siblings, thread_count};
+use preforkd_sys::fork::{EX_SOFTWARE, exit_now, thread_count};
 use preforkd_sys::signals::{PutAway, ignore_ticks};
 use preforkd_sys::{fds, privileges, title};
-use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{CONTROL_FD, FromMold, MODULE_FD, PROTOCOL};
-use preforkd_worker::mold::{Birth, Inheritance, orders, senseless, set_up};
-use std::cell::RefCell;
-use std::convert::Infallible;
+use preforkd_worker::mold::{Birth, Inheritance, Mold, set_up};
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -88,51 +85,25 @@ fn run(leave: &Yielder<(), (Birth, Inheritance)>) -> io::Result<()> {
         inheritance.settings.worker.pool, inheritance.settings.generation
     ));
     channel.send(&FromMold::Ready.encode(), &[])?;
-    // A worker takes its copy out of the cells.
-    let (channel, inheritance) = (RefCell::new(Some(channel)), RefCell::new(Some(inheritance)));
+    let mold = Mold::new(channel, inheritance);
     loop {
-        let births = match &*channel.borrow() {
-            Some(channel) => orders(channel, &mut |fds| {
-                let mut inheritance = inheritance.borrow_mut();
-                let inheritance = inheritance.as_mut().ok_or_else(senseless)?;
-                let settings = &inheritance.settings.worker.logs;
-                inheritance.logs = LogFiles::from_fds(settings, fds).map_err(|_| senseless())?;
-                Ok(())
-            })?,
-            None => unreachable!("only a worker takes the channel, and does not return"),
-        };
+        let births = mold.orders()?;
         if births.is_empty() {
             return Ok(());
         }
-        let slots: Vec<u32> = births.iter().map(|birth| birth.slot).collect();
-        let births: Vec<_> = births
-            .into_iter()
-            .map(|birth| RefCell::new(Some(birth)))
-            .collect();
-        let made = siblings(
-            births.len(),
-            |index| drop(births[index].take()),
-            |index| -> Infallible {
-                let birth = births[index].take();
-                for other in &births {
-                    drop(other.take());
-                }
-                drop(channel.take());
-                match (birth, inheritance.take()) {
-                    (Some(birth), Some(inheritance)) => leave.suspend((birth, inheritance)),
-                    _ => unreachable!("each worker takes its own once"),
-                }
+        let forked = mold.fork(
+            births,
+            || (),
+            |birth, inheritance| {
+                leave.suspend((birth, inheritance));
                 unreachable!("nobody comes back here")
             },
         );
-        let made = made.unwrap_or_else(|error| {
+        if let Some(error) = forked.error {
             let _ = writeln!(io::stderr(), "cannot fork: {error}");
-            0
-        });
-        for &slot in &slots[made..] {
-            if let Some(channel) = &*channel.borrow() {
-                channel.send(&FromMold::SpawnFailed { slot }.encode(), &[])?;
-            }
+        }
+        for slot in forked.failed {
+            mold.tell(&FromMold::SpawnFailed { slot })?;
         }
     }
 }

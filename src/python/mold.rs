@@ -14,12 +14,11 @@ use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 use preforkd_sys::channel::Channel;
-use preforkd_sys::fork::{exit_now, siblings, thread_count};
+use preforkd_sys::fork::{exit_now, thread_count};
 use preforkd_sys::privileges;
 use preforkd_sys::{fds, title};
-use preforkd_worker::log_file::LogFiles;
 use preforkd_worker::message::{CONTROL_FD, FromMold, MODULE_FD, PROTOCOL};
-use preforkd_worker::mold::{Inheritance, orders, senseless, set_up};
+use preforkd_worker::mold::{Inheritance, Mold, set_up};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{ffi, types::PyDict};
@@ -165,51 +164,26 @@ fn serve(
     inheritance: Inheritance,
     application: Option<Wsgi>,
 ) -> PyResult<()> {
-    // A worker takes its copy out of the cells.
-    let (channel, inheritance) = (RefCell::new(Some(channel)), RefCell::new(Some(inheritance)));
+    let mold = Mold::new(channel, inheritance);
+    // A worker takes its copy.
     let application = RefCell::new(application);
     let mut looks = true;
     loop {
-        let births = match &*channel.borrow() {
-            Some(channel) => orders(channel, &mut |fds| {
-                let mut inheritance = inheritance.borrow_mut();
-                let inheritance = inheritance.as_mut().ok_or_else(senseless)?;
-                let settings = &inheritance.settings.worker.logs;
-                inheritance.logs = LogFiles::from_fds(settings, fds).map_err(|_| senseless())?;
-                Ok(())
-            })?,
-            None => unreachable!("only a worker takes the channel, and does not return"),
-        };
+        let births = mold.orders()?;
         if births.is_empty() {
             return Ok(());
         }
-        let slots: Vec<u32> = births.iter().map(|birth| birth.slot).collect();
-        let births: Vec<_> = births
-            .into_iter()
-            .map(|birth| RefCell::new(Some(birth)))
-            .collect();
         failure::flush(py);
         // SAFETY: this is the process's only thread, and it holds the interpreter's lock.
         unsafe { ffi::PyOS_BeforeFork() };
-        let made = siblings(
-            births.len(),
-            |index| drop(births[index].take()),
-            |index| {
+        let forked = mold.fork(
+            births,
+            || {
                 // SAFETY: this is the only thread of a process that was just forked; the one between it and the mold
                 // has run no Python. The hooks before the fork have been called.
                 unsafe { ffi::PyOS_AfterFork_Child() };
-                let birth = births[index].take();
-                for other in &births {
-                    drop(other.take());
-                }
-                drop(channel.take());
-                match (birth, inheritance.take()) {
-                    (Some(birth), Some(inheritance)) => {
-                        live(py, birth, inheritance, application.take())
-                    }
-                    _ => unreachable!("each worker takes its own once"),
-                }
             },
+            |birth, inheritance| live(py, birth, inheritance, application.take()),
         );
         // SAFETY: as before the fork, whose other side this is.
         unsafe { ffi::PyOS_AfterFork_Parent() };
@@ -217,14 +191,13 @@ fn serve(
         if std::mem::take(&mut looks)
             && let Some(text) = connections::advice(py)
         {
-            tell(&channel, &FromMold::Advice { text })?;
+            mold.tell(&FromMold::Advice { text })?;
         }
-        let made = made.unwrap_or_else(|error| {
+        if let Some(error) = forked.error {
             failure::say(&format!("cannot fork: {error}"));
-            0
-        });
-        for &slot in &slots[made..] {
-            tell(&channel, &FromMold::SpawnFailed { slot })?;
+        }
+        for slot in forked.failed {
+            mold.tell(&FromMold::SpawnFailed { slot })?;
         }
     }
 }
@@ -307,11 +280,4 @@ fn threads(py: Python<'_>) -> PyResult<Vec<String>> {
         });
     }
     Ok(names)
-}
-
-fn tell(channel: &RefCell<Option<Channel>>, message: &FromMold) -> PyResult<()> {
-    if let Some(channel) = &*channel.borrow() {
-        channel.send(&message.encode(), &[])?;
-    }
-    Ok(())
 }
