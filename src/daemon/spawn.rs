@@ -234,22 +234,43 @@ pub fn by_mold(shared: Shared<'_>, mold: &Channel, slot: u32) -> io::Result<Spaw
 /// # Errors
 /// As [`hello`].
 pub fn mold(shared: Shared<'_>, wsgi: &Wsgi, extension: &File) -> io::Result<Spawned> {
-    let pool = shared.pool;
-    let (mut spawned, ends) = prepare(shared)?;
-    let null = null()?;
     let program = c_string(wsgi.python.as_os_str())?;
     let arguments = [
         program.clone(),
         CString::from(c"-c"),
         CString::new(BOOTSTRAP)?,
     ];
-    let environment = variables(environment(pool))?;
-    let keep = [ends.control.as_fd(), extension.as_fd()];
+    let environment = environment(shared.pool);
+    let null = null()?;
+    start_mold(
+        shared,
+        null.as_fd(),
+        &arguments,
+        environment,
+        extension,
+        || Ok(()),
+    )
+}
+
+/// Starts what is to be a mold, with `stdin`, and at the numbers that molds expect its channel to the master and `module`.
+/// `arguments` begin with the program. `before` is called in the child, when it is confined.
+fn start_mold(
+    shared: Shared<'_>,
+    stdin: BorrowedFd<'_>,
+    arguments: &[CString],
+    environment: Vec<(OsString, OsString)>,
+    module: &File,
+    before: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Spawned> {
+    let pool = shared.pool;
+    let (mut spawned, ends) = prepare(shared)?;
+    let environment = variables(environment)?;
+    let keep = [stdin, ends.control.as_fd(), module.as_fd()];
     let pid = fork::fork_keeping(
         &keep,
-        [null.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()],
+        [stdin, ends.stdout.as_fd(), ends.stderr.as_fd()],
         || {
-            if let Err(error) = confine(pool) {
+            if let Err(error) = confine(pool).and_then(|()| before()) {
                 return finish(Err(error));
             }
             let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -258,9 +279,9 @@ pub fn mold(shared: Shared<'_>, wsgi: &Wsgi, extension: &File) -> io::Result<Spa
                 stdout.as_fd(),
                 stderr.as_fd(),
                 ends.control.as_fd(),
-                extension.as_fd(),
+                module.as_fd(),
             ];
-            fork::exec(&program, &arguments, &environment, &descriptors)
+            fork::exec(&arguments[0], arguments, &environment, &descriptors)
         },
     )?;
     spawned.pid = Some(pid);
@@ -313,8 +334,6 @@ pub fn set_up_mold(
 /// # Errors
 /// As [`hello`].
 pub fn program_mold(shared: Shared<'_>, exec: &Exec, library: &File) -> io::Result<Spawned> {
-    let pool = shared.pool;
-    let (mut spawned, ends) = prepare(shared)?;
     // It does not listen: a program that does not become a mold ends, instead of waiting for nobody.
     let socket = socket(
         AddressFamily::Unix,
@@ -322,38 +341,23 @@ pub fn program_mold(shared: Shared<'_>, exec: &Exec, library: &File) -> io::Resu
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
-    let program = c_string(exec.program.as_os_str())?;
-    let mut arguments = vec![program.clone()];
+    let mut arguments = vec![c_string(exec.program.as_os_str())?];
     for argument in &exec.arguments {
         arguments.push(CString::new(argument.as_str())?);
     }
-    let mut environment = environment_of_program(pool);
+    let mut environment = environment_of_program(shared.pool);
     preload(&mut environment);
-    let environment = variables(environment)?;
-    let keep = [socket.as_fd(), ends.control.as_fd(), library.as_fd()];
     let master = Pid::this();
-    let pid = fork::fork_keeping(
-        &keep,
-        [socket.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()],
-        || {
-            // As long as it has not come to its first accept, nothing else tells it that the master is gone.
-            if let Err(error) = confine(pool).and_then(|()| end_with(master)) {
-                return finish(Err(error));
-            }
-            let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-            // At the numbers that molds expect.
-            let descriptors = [
-                stdin.as_fd(),
-                stdout.as_fd(),
-                stderr.as_fd(),
-                ends.control.as_fd(),
-                library.as_fd(),
-            ];
-            fork::exec(&program, &arguments, &environment, &descriptors)
-        },
-    )?;
-    spawned.pid = Some(pid);
-    Ok(spawned)
+    // As long as it has not come to its first accept, nothing else tells it that the master is gone.
+    let before = || end_with(master);
+    start_mold(
+        shared,
+        socket.as_fd(),
+        &arguments,
+        environment,
+        library,
+        before,
+    )
 }
 
 /// Has the dynamic linker load the library from its descriptor, before what the pool has it load.
